@@ -1,0 +1,52 @@
+# Everything is done through these targets; `make` alone lists them. Needed beforehand: make, and Python with venv.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+# Each test process starts a PostgreSQL of its own, so a large machine must not start one per core.
+TEST_PROCESSES_MAX ?= 4
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test bench lock clean
+
+help: ## List what can be done here
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do printf 'make %-8s %s\n' "$$name" "$$what"; done
+
+setup: $(READY) ## Install everything into .venv, exactly as locked
+
+# The stamp makes the second start cheap: nothing is looked at until one of these files changes.
+$(READY): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
+# The lock names uv as well, so that even the installer is checked against its hash.
+	@sed -n '/^uv==/,/# via/p' requirements.lock > .venv/uv.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt
+# uv is fast, pip knows the mirrors and certificates this machine is configured with: when uv cannot reach the index, pip is asked.
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock \
+		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+# Built by the locked hatchling: nothing is downloaded here.
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: $(READY) ## Start a lived-in example: service, database, campaigns and traffic
+	@$(BIN)/ledger demo
+
+test: $(READY) ## Check style, types, layers, behaviour and coverage
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/pytest --numprocesses=logical --maxprocesses=$(TEST_PROCESSES_MAX) --dist=loadfile --cov --cov-report=
+	$(BIN)/coverage report --include='domain/*' --fail-under=100
+	$(BIN)/coverage report --omit='domain/*' --fail-under=90
+
+bench: $(READY) ## Measure decisions, impressions and appends, beside the bare parts
+	@$(BIN)/python -m tests.bench
+
+lock: $(READY) ## Write requirements.lock anew from pyproject.toml; newer versions with ARGS=--upgrade
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --universal --group dev --python-version 3.11 \
+		$(ARGS) pyproject.toml -o requirements.lock
+
+clean: ## Remove what tools left behind; .venv and the data under .ledger stay
+	rm -rf build dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . \( -name .venv -o -name .ledger \) -prune -o -name __pycache__ -prune -exec rm -rf {} +

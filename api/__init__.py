@@ -1,0 +1,1 @@
+"""Every door: HTTP, the command line and the clock; the composition root."""

@@ -1,0 +1,174 @@
+"""The composition root of the HTTP service: one `create_app`, and what it starts and stops."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import swagger_ui_bundle
+from litestar import Litestar, Router
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+from litestar.static_files import create_static_files_router
+
+from api import lists, logs, problems
+from api.advertisers import AdvertiserController
+from api.audit import AuditController
+from api.beacons import BeaconController
+from api.campaigns import CampaignController
+from api.creatives import CreativeController
+from api.decisions import DecisionController
+from api.lifeline import hung_on
+from api.observe import observed
+from api.operations import OperationsController
+from api.people import PeopleController
+from api.reports import ReportController
+from api.requests import StrictRequest, asked
+from api.services import Services
+from api.sign_in import SignInController
+from api.slots import SlotController
+from domain.holds import Holds
+from infra import installation, keys, ledger_keys, settings
+from infra.beacon_tokens import BeaconTokens
+from infra.database import open_pool
+from infra.settings import Settings
+from infra.writer import Log, Writer
+from projections.serving import Serving
+
+BODY_BYTES_MAX: Final = 1_000_000
+POOL_CONNECTIONS_MAX: Final = 10
+ISSUER_WITHOUT_URL: Final = "campaign-ledger"
+
+DOCUMENTATION: Final = """
+Campaigns, budgets, creatives and slots are run under `/api/v1` with a person's access token. Ad slots ask for creatives
+and report what became of them under `/ads/v1`, with a slot key. Auditors read the log under `/audit/v1`.
+
+Money is in integer micros of an ISO 4217 currency. Commands answer with a receipt and take `Idempotency-Key` and
+`If-Match`. Errors are problem details (RFC 9457).
+"""
+
+
+def create_app(configured: Settings | None = None) -> Litestar:
+    """Return the service; it reads its settings from the environment unless they are given."""
+    found = configured or settings.read()
+    logs.configure(found.log_level)
+    app = Litestar(
+        route_handlers=[
+            Router(
+                "/api/v1",
+                route_handlers=[
+                    SignInController,
+                    AdvertiserController,
+                    CampaignController,
+                    CreativeController,
+                    SlotController,
+                    PeopleController,
+                    ReportController,
+                ],
+            ),
+            Router("/ads/v1", route_handlers=[DecisionController, BeaconController]),
+            AuditController,
+            OperationsController,
+            create_static_files_router(
+                "/assets", [Path(swagger_ui_bundle.swagger_ui_path)], include_in_schema=False, name="assets"
+            ),
+        ],
+        request_class=StrictRequest,
+        request_max_body_size=BODY_BYTES_MAX,
+        dependencies={
+            "services": Provide(_services, sync_to_thread=False),
+            "asked": Provide(asked),
+            "page": Provide(lists.listing, sync_to_thread=False),
+        },
+        exception_handlers=problems.EXCEPTION_HANDLERS,
+        openapi_config=_documentation(),
+        lifespan=[_running(found)],
+        logging_config=None,
+        debug=False,
+    )
+    app.asgi_handler = observed(app.asgi_handler)
+    return app
+
+
+def _services(state: State) -> Services:
+    services: Services = state.services
+    return services
+
+
+def _running(found: Settings) -> Callable[[Litestar], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def running(app: Litestar) -> AsyncIterator[None]:
+        with ExitStack() as held:
+            url = await asyncio.to_thread(held.enter_context, installation.database(found))
+            async with serving(url, found) as services:
+                app.state.services = services
+                # The server above this worker would start another; an orphan's parent is the machine's first process.
+                with hung_on(found.lifeline, stop={os.getpid(), os.getppid()} - {1}):
+                    yield
+
+    return running
+
+
+@asynccontextmanager
+async def serving(url: str, found: Settings) -> AsyncIterator[Services]:
+    """Open what a web worker works with, and close it once all that was accepted is durable."""
+    secrets = keys.read(found)
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(open_pool(url, size_max=POOL_CONNECTIONS_MAX))
+        async with pool.connection() as connection:
+            ledger_id = await installation.ledger_of(connection)
+            holds = Holds()
+            catalogue = Serving(ledger_id, holds)
+            await catalogue.refresh(connection)
+        writer = Writer(url, holds)
+        writing = asyncio.create_task(writer.run(), name="writer")
+        following = asyncio.create_task(catalogue.follow(url), name="serving")
+        of_ledger = ledger_keys.of_ledger(secrets, ledger_id)
+        try:
+            yield Services(
+                settings=found,
+                ledger_id=ledger_id,
+                log=Log(pool, writer),
+                keys=secrets,
+                ledger_keys=of_ledger,
+                beacon_tokens=BeaconTokens(of_ledger),
+                serving=catalogue,
+                issuer=found.public_url or ISSUER_WITHOUT_URL,
+            )
+        finally:
+            writer.close()
+            await writing
+            following.cancel()
+            with suppress(asyncio.CancelledError):
+                await following
+
+
+def _documentation() -> OpenAPIConfig:
+    return OpenAPIConfig(
+        title="Campaign ledger",
+        version="1",
+        description=DOCUMENTATION,
+        path="/schema",
+        use_handler_docstrings=True,
+        components=Components(
+            security_schemes={
+                "access_token": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT"),
+                "slot_key": SecurityScheme(type="http", scheme="bearer"),
+            }
+        ),
+        render_plugins=[
+            JsonRenderPlugin(path="/openapi.json"),
+            SwaggerRenderPlugin(
+                path="/",
+                js_url="/assets/swagger-ui-bundle.js",
+                css_url="/assets/swagger-ui.css",
+                standalone_preset_js_url="/assets/swagger-ui-standalone-preset.js",
+                favicon='<link rel="icon" href="/assets/favicon-32x32.png">',
+            ),
+        ],
+    )

@@ -1,0 +1,67 @@
+"""The door for auditors: the log itself, and how far what is read from it has come."""
+
+from typing import Annotated, Any, Final
+
+import msgspec
+from litestar import Controller, Request, Response, get
+from litestar.params import Parameter
+from msgspec import Struct
+
+from api import problems
+from api.access import may_audit
+from api.lists import Limit
+from api.services import Services
+from infra import event_log
+from infra.event_log import Text
+from infra.execute import Asked
+from projections import status
+from projections.listing import LIMIT_DEFAULT
+from projections.status import ProjectionStatus
+
+NDJSON: Final = "application/x-ndjson"
+POSITION_MAX: Final = 2**62
+
+After = Annotated[int, Parameter(ge=0, le=POSITION_MAX, description="The position after which to begin.")]
+Type = Annotated[str | None, Parameter(query="type", max_length=100, description="The tag of an event.")]
+Stream = Annotated[str | None, Parameter(max_length=200, description="A stream, such as campaign-0199...")]
+
+
+class LogPage(Struct, frozen=True, kw_only=True):
+    """Entries of the log, each as the exact text that is hashed."""
+
+    items: list[Text]
+    next_after: int | None
+
+
+class AuditController(Controller):
+    """Checking the log."""
+
+    path = "/audit/v1"
+    tags = ("audit",)
+
+    @get("/events", operation_id="read_log", guards=[may_audit], responses=problems.READING)
+    async def events(
+        self,
+        request: Request[Any, Any, Any],
+        asked: Asked,
+        services: Services,
+        after: After = 0,
+        limit: Limit = LIMIT_DEFAULT,
+        event_type: Type = None,
+        stream: Stream = None,
+    ) -> Response[LogPage] | Response[bytes]:
+        """Read the log in order, as JSON, or a line an entry for who accepts application/x-ndjson."""
+        async with services.log.pool.connection() as connection:
+            texts = await event_log.read_texts(
+                connection, asked.ledger_id, after, limit=limit, event_type=event_type, stream=stream
+            )
+        if NDJSON in request.headers.get("Accept", ""):
+            return Response(b"".join(msgspec.json.encode(text) + b"\n" for text in texts), media_type=NDJSON)
+        following = texts[-1].position if len(texts) == limit else None
+        return Response(LogPage(items=texts, next_after=following))
+
+    @get("/projections", operation_id="list_projections", guards=[may_audit], responses=problems.READING)
+    async def projections(self, asked: Asked, services: Services) -> list[ProjectionStatus]:
+        """Show how far each read model has come."""
+        async with services.log.pool.connection() as connection:
+            return await status.read_status(connection, asked.ledger_id)

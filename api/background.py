@@ -1,0 +1,122 @@
+"""The background worker: keeps the read models, and lets the clock speak. Several may run; locks elect one a job."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+import psycopg
+import structlog
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from domain.campaign import CAMPAIGN, Campaign, due
+from domain.decider import stream_of
+from domain.errors import Refusal
+from domain.holds import Holds
+from infra import clock, sessions, throttle
+from infra.database import Connection, connect, open_pool
+from infra.event_log import read_streams
+from infra.execute import Asked, execute, state_of
+from infra.writer import Log, LogBusy, LogUnavailable, Writer
+from projections import campaigns
+from projections.catalogue import PROJECTIONS
+from projections.runner import run
+
+CLOCK_ACTOR: Final = "clock"
+DATES_EVERY_SECONDS: Final = 30
+HOUSEKEEPING_EVERY_SECONDS: Final = 3_600
+ELECTION_EVERY_SECONDS: Final = 2
+
+log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
+
+
+async def work(url: str) -> None:
+    """Do all background work until cancelled."""
+    async with open_pool(url, size_max=4) as pool:
+        writer = Writer(url, Holds())
+        writing = asyncio.create_task(writer.run(), name="writer")
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(run(url, PROJECTIONS), name="projections")
+                tasks.create_task(_keep_time(url, Log(pool, writer)), name="clock")
+        finally:
+            writer.close()
+            await writing
+
+
+async def follow_dates(ledger_log: Log) -> None:
+    """Ask for every step that the dates of campaigns make due, however long ago; steps that others took are fine."""
+    async with ledger_log.pool.connection() as connection:
+        cursor = await connection.execute("SELECT ledger_id FROM ledgers")
+        ledgers: list[UUID] = [row["ledger_id"] for row in await cursor.fetchall()]
+        ending = [
+            (ledger_id, campaign_id)
+            for ledger_id in ledgers
+            for campaign_id in await campaigns.ending(connection, ledger_id, clock.now().date() + timedelta(days=1))
+        ]
+    for ledger_id, campaign_id in ending:
+        await _step(ledger_log, ledger_id, campaign_id)
+
+
+async def _step(ledger_log: Log, ledger_id: UUID, campaign_id: UUID) -> None:
+    stream = stream_of(CAMPAIGN.thing, campaign_id)
+    async with ledger_log.pool.connection() as connection:
+        recorded = (await read_streams(connection, ledger_id, [stream]))[stream]
+    campaign = state_of(stream, recorded)
+    step = due(campaign, clock.now()) if isinstance(campaign, Campaign) else None
+    if step is None:
+        return
+    try:
+        await execute(ledger_log, CAMPAIGN, campaign_id, step, Asked(ledger_id=ledger_id, actor=CLOCK_ACTOR))
+    except Refusal as refusal:
+        log.info("step was not taken", campaign=str(campaign_id), code=refusal.code)
+
+
+async def _keep_time(url: str, ledger_log: Log) -> None:
+    while True:
+        scheduler = AsyncIOScheduler(timezone="UTC", job_defaults={"coalesce": True, "misfire_grace_time": None})
+        scheduler.add_job(
+            _patiently,
+            "interval",
+            args=[follow_dates, ledger_log],
+            seconds=DATES_EVERY_SECONDS,
+            next_run_time=clock.now(),
+        )
+        scheduler.add_job(_patiently, "interval", args=[_tidy, ledger_log], seconds=HOUSEKEEPING_EVERY_SECONDS)
+        try:
+            async with await connect(url) as connection:
+                await _be_elected(connection)
+                scheduler.start()
+                while True:  # the lock lasts as long as the connection, which is asked now and then
+                    await asyncio.sleep(ELECTION_EVERY_SECONDS)
+                    await connection.execute("SELECT 1")
+        except (OSError, psycopg.Error) as error:
+            log.warning("clock interrupted", error=type(error).__name__)
+            await asyncio.sleep(ELECTION_EVERY_SECONDS)
+        finally:
+            if scheduler.running:
+                scheduler.shutdown(wait=False)
+
+
+async def _be_elected(connection: Connection) -> None:
+    while True:
+        cursor = await connection.execute("SELECT pg_try_advisory_lock(hashtextextended('clock', 0)) AS elected")
+        row = await cursor.fetchone()
+        if row is not None and row["elected"]:
+            return
+        await asyncio.sleep(ELECTION_EVERY_SECONDS)
+
+
+async def _patiently(job: Callable[[Log], Awaitable[None]], ledger_log: Log) -> None:
+    """Run a job; what the database keeps it from doing now, its next run does."""
+    try:
+        await job(ledger_log)
+    except (OSError, psycopg.Error, LogBusy, LogUnavailable) as error:
+        log.warning("job interrupted", job=job.__name__, error=type(error).__name__)
+
+
+async def _tidy(ledger_log: Log) -> None:
+    async with ledger_log.pool.connection() as connection:
+        await sessions.forget_past(connection)
+        await throttle.forget_past(connection)

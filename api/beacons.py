@@ -1,0 +1,156 @@
+"""The door of ad slots: what became of a creative. An answer means that it is durable."""
+
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Final, Literal
+
+from litestar import Controller, Request, Response, get, head, post
+from litestar.params import Parameter
+from msgspec import Meta, Struct
+
+from api import problems
+from api.decisions import slot_of
+from api.services import Services
+from domain.budget import DeliveryKind
+from domain.delivery import Delivery, Settled, Ticket
+from domain.errors import NotFound, TimeClaimRefused
+from infra import clock, metrics
+from infra.batch import Recording
+from infra.beacon_tokens import TOKEN_CHARACTERS_MAX, TokenForged
+
+TOKENS_MAX: Final = 1_000
+CLOCK_DIFFERENCE_MAX: Final = timedelta(minutes=5)
+"""How far ahead of ours the clock of a device may be that says when something occurred."""
+
+PIXEL: Final = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")
+"""A transparent GIF of one pixel."""
+
+Token = Annotated[str, Parameter(max_length=TOKEN_CHARACTERS_MAX, description="As the decision gave it.")]
+
+# Whatever is kept on the way would be a beacon that never arrives.
+_NEVER_KEPT: Final = {"Cache-Control": "no-store", "Access-Control-Allow-Origin": "*"}
+_PREFETCH_HEADERS: Final = ("Sec-Purpose", "Purpose", "X-Purpose", "X-Moz")
+
+
+class ClaimedToken(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A token with the time at which, as the caller says, it happened: for devices that report later."""
+
+    token: Annotated[str, Meta(max_length=TOKEN_CHARACTERS_MAX)]
+    occurred_at: Annotated[datetime, Meta(tz=True)]
+
+
+class BeaconBatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Many beacons at once; a claimed time is believed only of a caller with a slot key, and never for billing."""
+
+    tokens: Annotated[
+        list[Annotated[str, Meta(max_length=TOKEN_CHARACTERS_MAX)] | ClaimedToken],
+        Meta(min_length=1, max_length=TOKENS_MAX),
+    ]
+
+
+class BeaconResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of one beacon; `code` says why it was refused, or recorded without being billed."""
+
+    result: Literal["recorded", "repeated", "refused"]
+    code: str | None = None
+
+
+class BeaconResults(Struct, frozen=True, kw_only=True):
+    """One result for each token, in the same order."""
+
+    results: list[BeaconResult]
+
+
+class BeaconController(Controller):
+    """Reporting impressions, views and clicks."""
+
+    tags = ("ad slots",)
+
+    @get("/i/{token:str}", operation_id="record_impression", responses=problems.BEACON)
+    async def impression(self, token: Token, request: Request[Any, Any, Any], services: Services) -> Response[bytes]:
+        """Record an impression; whoever accepts images gets one of one pixel."""
+        await _record_one(services, request, "impression", token)
+        return _nothing_to_see(request)
+
+    @get("/v/{token:str}", operation_id="record_view", responses=problems.BEACON)
+    async def view(self, token: Token, request: Request[Any, Any, Any], services: Services) -> Response[bytes]:
+        """Record that an impression was viewable."""
+        await _record_one(services, request, "view", token)
+        return _nothing_to_see(request)
+
+    @get("/c/{token:str}", operation_id="record_click", status_code=302, responses=problems.BEACON)
+    async def click(self, token: Token, request: Request[Any, Any, Any], services: Services) -> Response[bytes]:
+        """Record a click and lead on to the creative's target, which comes from the catalogue, never from the URL."""
+        ticket = await _record_one(services, request, "click", token)
+        target = services.serving.click_url(ticket.creative_id)
+        if target is None:
+            raise NotFound("creative", ticket.creative_id)
+        return Response(b"", status_code=302, headers={**_NEVER_KEPT, "Location": target})
+
+    @head(
+        ["/i/{token:str}", "/v/{token:str}", "/c/{token:str}"], operation_id="look_at_beacon", include_in_schema=False
+    )
+    async def look(self, token: Token) -> Response[None]:  # noqa: ARG002  a look at a beacon is none
+        """Record nothing."""
+        return Response(None, status_code=204, headers=_NEVER_KEPT)
+
+    @post("/events", operation_id="record_events", status_code=200, responses=problems.DECIDING)
+    async def events(self, data: BeaconBatch, request: Request[Any, Any, Any], services: Services) -> BeaconResults:
+        """Record up to 1,000 beacons at once."""
+        now = clock.now()
+        if any(isinstance(token, ClaimedToken) for token in data.tokens):
+            slot_of(request, services)
+        results: list[BeaconResult | None] = []
+        deliveries: list[Delivery] = []
+        for token in data.tokens:
+            delivery = _read(services, token, now)
+            results.append(delivery if isinstance(delivery, BeaconResult) else None)
+            if isinstance(delivery, Delivery):
+                deliveries.append(delivery)
+        settled = iter(await _record(services, deliveries) if deliveries else ())
+        return BeaconResults(results=[result or _result(next(settled)) for result in results])
+
+
+async def _record_one(services: Services, request: Request[Any, Any, Any], kind: DeliveryKind, token: str) -> Ticket:
+    of_kind, ticket = services.beacon_tokens.verify(token)
+    if of_kind != kind:
+        raise TokenForged
+    if any(name in request.headers for name in _PREFETCH_HEADERS):
+        metrics.BEACONS.labels(kind, "prefetch").inc()
+        return ticket
+    await _record(services, [Delivery(kind=kind, ticket=ticket, occurred_at=clock.now())])
+    return ticket
+
+
+async def _record(services: Services, deliveries: list[Delivery]) -> tuple[Settled | None, ...]:
+    recording = Recording(ledger_id=services.ledger_id, deliveries=tuple(deliveries))
+    outcomes = await services.log.writer.record(recording)
+    for delivery, settled in zip(deliveries, outcomes, strict=True):
+        outcome = "repeated" if settled is None else settled.event.reason or "billed"
+        metrics.BEACONS.labels(delivery.kind, outcome).inc()
+    return outcomes
+
+
+def _read(services: Services, token: str | ClaimedToken, now: datetime) -> Delivery | BeaconResult:
+    text, occurred_at = (token, now) if isinstance(token, str) else (token.token, token.occurred_at)
+    try:
+        kind, ticket = services.beacon_tokens.verify(text)
+    except TokenForged:
+        metrics.BEACONS.labels("unknown", "forged").inc()
+        return BeaconResult(result="refused", code="token_forged")
+    if occurred_at > now + CLOCK_DIFFERENCE_MAX:
+        return BeaconResult(result="refused", code=TimeClaimRefused.code)
+    return Delivery(kind=kind, ticket=ticket, occurred_at=occurred_at)
+
+
+def _result(settled: Settled | None) -> BeaconResult:
+    return (
+        BeaconResult(result="repeated")
+        if settled is None
+        else BeaconResult(result="recorded", code=settled.event.reason)
+    )
+
+
+def _nothing_to_see(request: Request[Any, Any, Any]) -> Response[bytes]:
+    if "image/" in request.headers.get("Accept", ""):
+        return Response(PIXEL, status_code=200, media_type="image/gif", headers=_NEVER_KEPT)
+    return Response(b"", status_code=204, headers=_NEVER_KEPT)

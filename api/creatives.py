@@ -1,0 +1,136 @@
+"""The door to creatives."""
+
+from uuid import UUID
+
+from litestar import Controller, Response, get, patch, post
+
+from api import lists, problems
+from api.access import may_manage, may_read
+from api.lists import Filter
+from api.services import Services
+from domain.creative import (
+    CREATIVE,
+    ActivateCreative,
+    ApproveCreative,
+    ArchiveCreative,
+    ChangeCreative,
+    CreateCreative,
+    CreativeCommand,
+    DenyCreative,
+    PauseCreative,
+    SubmitCreative,
+)
+from infra import clock
+from infra.batch import Receipt
+from infra.execute import Asked, execute
+from projections.creatives import READ_MODEL, CreativeRow
+from projections.listing import Listing, Page
+
+
+class CreativeController(Controller):
+    """What is shown, its review, and where a click on it leads."""
+
+    path = "/creatives"
+    tags = ("creatives",)
+
+    @get(operation_id="list_creatives", guards=[may_read], responses=problems.LISTING)
+    async def browse(
+        self,
+        asked: Asked,
+        page: Listing,
+        services: Services,
+        status: Filter = None,
+        review: Filter = None,
+        campaign_id: UUID | None = None,
+        name: Filter = None,
+    ) -> Page[CreativeRow]:
+        """List creatives."""
+        filters = {"status": status, "review": review, "campaign_id": campaign_id, "name": name}
+        return await lists.browse(services, asked.ledger_id, READ_MODEL, page, **filters)
+
+    @get("/{creative_id:uuid}", operation_id="get_creative", guards=[may_read], responses=problems.READING_ONE)
+    async def show(self, creative_id: UUID, asked: Asked, services: Services) -> Response[CreativeRow]:
+        """Show a creative."""
+        return await lists.show(services, asked.ledger_id, READ_MODEL, creative_id)
+
+    @post(operation_id="create_creative", guards=[may_manage], responses=problems.CREATING)
+    async def create(self, data: CreateCreative, asked: Asked, services: Services) -> Response[Receipt]:
+        """Draft a creative for a campaign."""
+        return lists.receipt(await execute(services.log, CREATIVE, clock.fresh_id(), data, asked), created=True)
+
+    @patch("/{creative_id:uuid}", operation_id="change_creative", guards=[may_manage], responses=problems.CHANGING)
+    async def change(
+        self, creative_id: UUID, data: ChangeCreative, asked: Asked, services: Services
+    ) -> Response[Receipt]:
+        """Set fields of a creative; when what is shown changes after a review, it waits for the next one."""
+        return await _execute(services, creative_id, data, asked)
+
+    @post(
+        "/{creative_id:uuid}/submit",
+        operation_id="submit_creative",
+        status_code=200,
+        guards=[may_manage],
+        responses=problems.STEPPING,
+    )
+    async def submit(self, creative_id: UUID, asked: Asked, services: Services) -> Response[Receipt]:
+        """Ask for the review of a creative."""
+        return await _execute(services, creative_id, SubmitCreative(), asked)
+
+    @post(
+        "/{creative_id:uuid}/approve",
+        operation_id="approve_creative",
+        status_code=200,
+        guards=[may_manage],
+        responses=problems.STEPPING,
+    )
+    async def approve(self, creative_id: UUID, asked: Asked, services: Services) -> Response[Receipt]:
+        """Let a creative pass its review."""
+        return await _execute(services, creative_id, ApproveCreative(), asked)
+
+    @post(
+        "/{creative_id:uuid}/deny",
+        operation_id="deny_creative",
+        status_code=200,
+        guards=[may_manage],
+        responses=problems.CHANGING,
+    )
+    async def deny(self, creative_id: UUID, data: DenyCreative, asked: Asked, services: Services) -> Response[Receipt]:
+        """Turn a creative down, and say why."""
+        return await _execute(services, creative_id, data, asked)
+
+    @post(
+        "/{creative_id:uuid}/activate",
+        operation_id="activate_creative",
+        status_code=200,
+        guards=[may_manage],
+        responses=problems.STEPPING,
+    )
+    async def activate(self, creative_id: UUID, asked: Asked, services: Services) -> Response[Receipt]:
+        """Let an approved creative be served."""
+        return await _execute(services, creative_id, ActivateCreative(), asked)
+
+    @post(
+        "/{creative_id:uuid}/pause",
+        operation_id="pause_creative",
+        status_code=200,
+        guards=[may_manage],
+        responses=problems.STEPPING,
+    )
+    async def pause(self, creative_id: UUID, asked: Asked, services: Services) -> Response[Receipt]:
+        """Stop serving a creative for the time being."""
+        return await _execute(services, creative_id, PauseCreative(), asked)
+
+    @post(
+        "/{creative_id:uuid}/archive",
+        operation_id="archive_creative",
+        status_code=200,
+        guards=[may_manage],
+        responses=problems.STEPPING,
+    )
+    async def archive(self, creative_id: UUID, asked: Asked, services: Services) -> Response[Receipt]:
+        """Put a creative away."""
+        return await _execute(services, creative_id, ArchiveCreative(), asked)
+
+
+async def _execute(services: Services, creative_id: UUID, command: CreativeCommand, asked: Asked) -> Response[Receipt]:
+    return lists.receipt(await execute(services.log, CREATIVE, creative_id, command, asked))

@@ -1,0 +1,89 @@
+"""The door for those who run the service: is it alive, is it ready, what does it count."""
+
+from datetime import timedelta
+from typing import Final, Literal
+
+import psycopg
+from litestar import Controller, Response, get
+from msgspec import Struct
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest, values
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import REGISTRY
+from psycopg_pool import PoolTimeout
+
+from api.problems import NOT_READY_STATUS
+from api.services import Services
+from infra import clock, schema
+from infra.database import Connection
+from projections import status
+
+BEHIND_MAX: Final = timedelta(seconds=15)
+"""How long a projection may not have moved, with events waiting for it, before the service is not ready."""
+
+Check = Literal["ok", "failed", "behind"]
+
+
+class Alive(Struct, frozen=True, kw_only=True):
+    """The process answers."""
+
+    status: Literal["live"] = "live"
+
+
+class Readiness(Struct, frozen=True, kw_only=True):
+    """Whether the service can do its work, and what keeps it from it."""
+
+    status: Literal["ready", "not ready"]
+    database: Check
+    schema: Check
+    projections: Check
+
+
+class OperationsController(Controller):
+    """Health and metrics."""
+
+    tags = ("operations",)
+
+    @get("/health/live", operation_id="live", sync_to_thread=False)
+    def live(self) -> Alive:
+        """Answer, if the process can."""
+        return Alive()
+
+    @get("/health/ready", operation_id="ready")
+    async def ready(self, services: Services) -> Response[Readiness]:
+        """Check the database, its schema, and that the read models keep up."""
+        found = await _readiness(services)
+        return Response(found, status_code=200 if found.status == "ready" else NOT_READY_STATUS)
+
+    @get("/metrics", operation_id="metrics", media_type="text/plain", sync_to_thread=True)
+    def metrics(self) -> Response[bytes]:
+        """Show the counters of all workers, in the text format of Prometheus."""
+        registry = REGISTRY
+        if values.ValueClass.__name__ == "MmapedValue":
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the package leaves it untyped
+        return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+async def _readiness(services: Services) -> Readiness:
+    try:
+        async with services.log.pool.connection(timeout=2) as connection:
+            right_schema = await _has_right_schema(connection)
+            behind = right_schema and await _is_behind(connection, services)
+    except (psycopg.Error, PoolTimeout, OSError):
+        return Readiness(status="not ready", database="failed", schema="failed", projections="failed")
+    return Readiness(
+        status="ready" if right_schema and not behind else "not ready",
+        database="ok",
+        schema="ok" if right_schema else "failed",
+        projections="behind" if behind else "ok" if right_schema else "failed",
+    )
+
+
+async def _has_right_schema(connection: Connection) -> bool:
+    return await schema.revision_of(connection) == schema.newest_revision()
+
+
+async def _is_behind(connection: Connection, services: Services) -> bool:
+    found = await status.read_status(connection, services.ledger_id)
+    late = clock.now() - BEHIND_MAX
+    return any(projection.lag and projection.updated_at < late for projection in found)

@@ -1,0 +1,66 @@
+"""How a request is read: strictly, and with what it says about itself."""
+
+from functools import lru_cache
+from hashlib import sha256
+from typing import Any, Final
+
+import msgspec
+from litestar import Request
+
+from api.access import claims_of
+from api.observe import request_id
+from api.problems import Malformed, UnsupportedMediaType
+from infra.batch import Idempotency
+from infra.execute import Asked
+
+IDEMPOTENCY_KEY_CHARACTERS_MAX: Final = 200
+VERSION_DIGITS_MAX: Final = 9
+
+
+class StrictRequest(Request[Any, Any, Any]):
+    """A request whose JSON body is decoded once, strictly, into the type that its handler declares."""
+
+    async def json(self) -> Any:  # noqa: ANN401  the type is the handler's
+        """Return the body as the handler's type; raise msgspec.DecodeError, or UnsupportedMediaType."""
+        content_type, _ = self.content_type
+        if content_type not in {"application/json", ""}:
+            raise UnsupportedMediaType
+        field = self.route_handler.parsed_data_field
+        return _decoder(field.annotation if field else object).decode(await self.body())
+
+
+@lru_cache(maxsize=256)
+def _decoder(kind: type[object]) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(kind, strict=True)
+
+
+async def asked(request: Request[Any, Any, Any]) -> Asked:
+    """Return who asks for a command, and on what conditions, as the headers say."""
+    claims = claims_of(request)
+    actor = f"user:{claims.sub}"
+    return Asked(
+        ledger_id=claims.ledger,
+        actor=actor,
+        correlation_id=request_id(request),
+        if_match=_if_match(request.headers.get("If-Match")),
+        idempotency=await _idempotency(request, actor),
+    )
+
+
+def _if_match(header: str | None) -> int | None:
+    if header is None or header.strip() == "*":
+        return None
+    version = header.strip().removeprefix("W/").strip('"')
+    if not version.isascii() or not version.isdigit() or len(version) > VERSION_DIGITS_MAX:
+        raise Malformed('If-Match is a version in quotes, such as "3".')
+    return int(version)
+
+
+async def _idempotency(request: Request[Any, Any, Any], actor: str) -> Idempotency | None:
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return None
+    if not key.isascii() or not key.isprintable() or not 1 <= len(key) <= IDEMPOTENCY_KEY_CHARACTERS_MAX:
+        raise Malformed(f"Idempotency-Key is 1 to {IDEMPOTENCY_KEY_CHARACTERS_MAX} printable ASCII characters.")
+    named = f"{request.method} {request.url.path} {request.headers.get('If-Match', '')}\n".encode()
+    return Idempotency(actor=actor, key=key, request_sha256=sha256(named + await request.body()).digest())

@@ -1,0 +1,95 @@
+"""The `serve` command: prepares the database, and supervises the web workers and the background worker."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import sleep
+from typing import Any, Final
+
+import structlog
+
+from infra import embedded, installation, keys, schema, settings
+from infra.settings import Settings
+
+BACKLOG_CONNECTIONS: Final = 2_048
+HEADER_READ_MILLISECONDS_MAX: Final = 10_000
+STOP_SECONDS_MAX: Final = 30
+LOOK_EVERY_SECONDS: Final = 0.5
+
+log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
+
+
+def serve(*, host: str, port: int, workers: int, data_dir: Path | None, background: bool) -> None:
+    """Serve until told to stop; what was accepted by then is durable."""
+    # An orderly end, whatever is going on: so that the service's own PostgreSQL does not stay behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    found = settings.read(data_dir=data_dir)
+    with ExitStack() as stack:
+        url = stack.enter_context(_held_database(found))
+        prepare(url, found)
+        metrics_dir = stack.enter_context(TemporaryDirectory(prefix="ledger-metrics-"))
+        commands = {"web": _web(host, port, workers)}
+        if background:
+            commands["background"] = [sys.executable, "-m", "api.cli", "work"]
+        with suppress(KeyboardInterrupt):
+            _supervise(commands, found, Path(metrics_dir) if workers > 1 else None)
+
+
+def prepare(url: str, found: Settings) -> None:
+    """Bring a database to where the service can start: keys that can be used, the schema, a ledger, an admin."""
+    keys.read(found)
+    schema.migrate(url)
+    asyncio.run(installation.begin(url, found))
+
+
+@contextmanager
+def _held_database(found: Settings) -> Iterator[str]:
+    if found.database_url is not None:
+        yield found.database_url
+    else:
+        with embedded.hold(found.data_dir) as url:
+            yield url
+
+
+def _web(host: str, port: int, workers: int) -> list[str]:
+    return [
+        *(sys.executable, "-m", "granian", "api.app:create_app", "--factory"),
+        *("--host", host, "--port", str(port), "--workers", str(workers)),
+        *("--interface", "asgi", "--loop", "uvloop", "--http", "1", "--no-ws"),
+        *("--backlog", str(BACKLOG_CONNECTIONS), "--http1-header-read-timeout", str(HEADER_READ_MILLISECONDS_MAX)),
+        *("--log-level", "warning", "--respawn-failed-workers", "--workers-kill-timeout", str(STOP_SECONDS_MAX)),
+    ]
+
+
+def _supervise(commands: Mapping[str, Sequence[str]], found: Settings, metrics_dir: Path | None) -> None:
+    """Keep a process for each command running, until interrupted; then end them and wait."""
+    lifeline, end = os.pipe()
+    environment = settings.handed_down(data_dir=found.data_dir, lifeline=lifeline, metrics_dir=metrics_dir)
+
+    def start(command: Sequence[str]) -> subprocess.Popen[Any]:
+        return subprocess.Popen(command, env=environment, pass_fds=(lifeline,))  # noqa: S603  our own programs
+
+    running = {name: start(command) for name, command in commands.items()}
+    try:
+        while True:
+            for name, process in running.items():
+                if process.poll() is not None:
+                    log.error("process ended", process=name, status=process.returncode)
+                    running[name] = start(commands[name])
+            sleep(LOOK_EVERY_SECONDS)
+    finally:
+        for process in running.values():
+            process.terminate()
+        for process in running.values():
+            try:
+                process.wait(STOP_SECONDS_MAX)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        os.close(end)
+        os.close(lifeline)

@@ -1,0 +1,77 @@
+"""The door to slots and their keys."""
+
+from uuid import UUID
+
+from litestar import Controller, Response, delete, get, patch, post
+from msgspec import Struct, structs
+
+from api import lists, problems
+from api.access import may_manage, may_read
+from api.lists import Filter
+from api.services import Services
+from domain.slot import SLOT, ChangeSlot, CreateSlot, IssueSlotKey, RevokeSlotKey, SlotCommand
+from infra import clock, slot_keys
+from infra.batch import Receipt
+from infra.execute import Asked, execute
+from projections.listing import Listing, Page
+from projections.slots import READ_MODEL, SlotRow
+
+
+class IssuedKey(Struct, frozen=True, kw_only=True):
+    """A slot key, shown this once."""
+
+    key_id: UUID
+    key: str
+
+
+class SlotController(Controller):
+    """Places where a creative can be shown."""
+
+    path = "/slots"
+    tags = ("slots",)
+
+    @get(operation_id="list_slots", guards=[may_read], responses=problems.LISTING)
+    async def browse(
+        self, asked: Asked, page: Listing, services: Services, status: Filter = None, name: Filter = None
+    ) -> Page[SlotRow]:
+        """List slots."""
+        return await lists.browse(services, asked.ledger_id, READ_MODEL, page, status=status, name=name)
+
+    @get("/{slot_id:uuid}", operation_id="get_slot", guards=[may_read], responses=problems.READING_ONE)
+    async def show(self, slot_id: UUID, asked: Asked, services: Services) -> Response[SlotRow]:
+        """Show a slot."""
+        return await lists.show(services, asked.ledger_id, READ_MODEL, slot_id)
+
+    @post(operation_id="create_slot", guards=[may_manage], responses=problems.CREATING)
+    async def create(self, data: CreateSlot, asked: Asked, services: Services) -> Response[Receipt]:
+        """Set up a slot."""
+        return lists.receipt(await execute(services.log, SLOT, clock.fresh_id(), data, asked), created=True)
+
+    @patch("/{slot_id:uuid}", operation_id="change_slot", guards=[may_manage], responses=problems.CHANGING)
+    async def change(self, slot_id: UUID, data: ChangeSlot, asked: Asked, services: Services) -> Response[Receipt]:
+        """Set fields of a slot."""
+        return await _execute(services, slot_id, data, asked)
+
+    @post("/{slot_id:uuid}/keys", operation_id="issue_slot_key", guards=[may_manage], responses=problems.STEPPING)
+    async def issue_key(self, slot_id: UUID, asked: Asked, services: Services) -> IssuedKey:
+        """Make a key for a slot, show it this once, and keep only its hash; two are valid at a time."""
+        # The key is kept nowhere, so a repeated request cannot be answered with it again: it gets a key of its own.
+        asked = structs.replace(asked, idempotency=None)
+        fresh, key_id = slot_keys.fresh(), clock.fresh_id()
+        await execute(services.log, SLOT, slot_id, IssueSlotKey(key_id=key_id, key_sha256=fresh.sha256), asked)
+        return IssuedKey(key_id=key_id, key=fresh.key)
+
+    @delete(
+        "/{slot_id:uuid}/keys/{key_id:uuid}",
+        operation_id="revoke_slot_key",
+        status_code=200,
+        guards=[may_manage],
+        responses=problems.STEPPING,
+    )
+    async def revoke_key(self, slot_id: UUID, key_id: UUID, asked: Asked, services: Services) -> Response[Receipt]:
+        """Make a key of a slot invalid."""
+        return await _execute(services, slot_id, RevokeSlotKey(key_id=key_id), asked)
+
+
+async def _execute(services: Services, slot_id: UUID, command: SlotCommand, asked: Asked) -> Response[Receipt]:
+    return lists.receipt(await execute(services.log, SLOT, slot_id, command, asked))

@@ -1,0 +1,91 @@
+"""Access tokens: who somebody is, for a quarter of an hour, signed with Ed25519 (RFC 9068, RFC 8037, RFC 8725)."""
+
+import re
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+import jwt
+import msgspec
+from msgspec import Struct
+
+from infra import clock
+from infra.keys import Keys
+from infra.users import Role, User
+
+ACCESS_TOKEN_SECONDS: Final = 900
+CLOCK_DIFFERENCE_SECONDS_MAX: Final = 5
+"""How far the clocks of two machines may be apart: a token of one must be good on the other at once."""
+
+ALGORITHM: Final = "EdDSA"
+AUDIENCE: Final = "campaign-ledger"
+TYPE: Final = "at+jwt"
+
+# Bounded before anything is decoded; PyJWT would also take padding.
+_SHAPE: Final = re.compile(r"[A-Za-z0-9_-]{1,500}\.[A-Za-z0-9_-]{1,2000}\.[A-Za-z0-9_-]{86}")
+
+
+class Claims(Struct, frozen=True, kw_only=True):
+    """What an access token says, under the names of RFC 9068; `ledger` and `role` are ours."""
+
+    iss: str
+    aud: str
+    sub: UUID
+    exp: int
+    iat: int
+    nbf: int
+    jti: UUID
+    ledger: UUID
+    role: Role
+
+
+class TokenRefused(Exception):
+    """The access token is not valid, or no longer."""
+
+    def __init__(self, reason: str) -> None:
+        """Keep for the log what the client is not told."""
+        super().__init__(self.__doc__)
+        self.reason = reason
+
+
+def issue(user: User, *, keys: Keys, issuer: str) -> str:
+    """Return a new access token for a person; `issuer` is the service's public URL."""
+    now = int(clock.now().timestamp())
+    claims = Claims(
+        iss=issuer,
+        aud=AUDIENCE,
+        sub=user.id,
+        exp=now + ACCESS_TOKEN_SECONDS,
+        iat=now,
+        nbf=now,
+        jti=clock.fresh_id(),
+        ledger=user.ledger_id,
+        role=user.role,
+    )
+    header = {"kid": keys.kid, "typ": TYPE}
+    return jwt.encode(msgspec.to_builtins(claims), keys.signing_key, algorithm=ALGORITHM, headers=header)
+
+
+def verify(token: str, *, keys: Keys, issuer: str) -> Claims:
+    """Return what a token says if this service signed it as an access token and it is valid now; else TokenRefused."""
+    if not _SHAPE.fullmatch(token):
+        raise TokenRefused("shape")
+    try:
+        header = jwt.get_unverified_header(token)
+        key = keys.public_keys.get(header.get("kid", ""))
+        if header.get("typ") != TYPE or key is None:
+            raise TokenRefused("typ" if key else "kid")
+        payload = jwt.decode(
+            token,
+            key,
+            algorithms=[ALGORITHM],
+            audience=AUDIENCE,
+            issuer=issuer,
+            leeway=timedelta(seconds=CLOCK_DIFFERENCE_SECONDS_MAX),
+            options={"require": list(Claims.__struct_fields__), "strict_aud": True},
+        )
+        return msgspec.convert(payload, Claims)
+    except jwt.PyJWTError as failure:
+        raise TokenRefused(type(failure).__name__) from failure
+    except msgspec.ValidationError as failure:
+        raise TokenRefused(str(failure)) from failure

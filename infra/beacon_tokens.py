@@ -1,0 +1,96 @@
+"""Beacon tokens: what the impression, view and click URLs of a decision carry, signed, so that no lookup is needed.
+
+`<kind: i, v or c><base64url: key id (1 byte), ticket (MessagePack), MAC (16 bytes)>`, where the MAC is HMAC-SHA256
+(RFC 2104), truncated, over: format version, key id, ledger id, kind, ticket. Every field before the ticket has a fixed
+length, so that no two tokens are signed over the same bytes. An expired ticket verifies: it is recorded, as late.
+"""
+
+import base64
+import hmac
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from domain.budget import DeliveryKind
+from domain.delivery import Ticket
+from infra.ledger_keys import LedgerKeys
+
+TOKEN_CHARACTERS_MAX: Final = 2_000
+MAC_BYTES: Final = 16
+
+_VERSION: Final = b"\x01"
+_LETTERS: Final[dict[DeliveryKind, str]] = {"impression": "i", "view": "v", "click": "c"}
+_KINDS: Final[dict[str, DeliveryKind]] = {letter: kind for kind, letter in _LETTERS.items()}
+
+_encode = msgspec.msgpack.Encoder(uuid_format="bytes").encode
+_decode = msgspec.msgpack.Decoder(Ticket).decode
+
+
+class TokenForged(Exception):
+    """The token was not signed by this ledger, or was altered since."""
+
+    def __init__(self) -> None:
+        """Tell nothing about what was wrong with it."""
+        super().__init__(self.__doc__)
+
+
+class BeaconTokens:
+    """Signs and verifies the beacon tokens of one ledger; after a rotation it still verifies the generation before."""
+
+    def __init__(self, keys: LedgerKeys) -> None:
+        """Prepare all that does not depend on the ticket."""
+        self._generations = tuple(_Generation(key, keys.ledger_id) for key in keys.beacon)
+        self._current = self._generations[0]
+
+    def sign(self, kind: DeliveryKind, ticket: Ticket) -> str:
+        """Return the token that reports a delivery of that kind."""
+        return self._current.token(_LETTERS[kind], _encode(ticket))
+
+    def sign_all(self, ticket: Ticket) -> tuple[str, str, str]:
+        """Return the tokens for impression, view and click; the ticket is encoded once."""
+        token, encoded = self._current.token, _encode(ticket)
+        return token("i", encoded), token("v", encoded), token("c", encoded)
+
+    def verify(self, token: str) -> tuple[DeliveryKind, Ticket]:
+        """Return the kind and the ticket of an authentic token; for any other string raise TokenForged."""
+        kind = _KINDS.get(token[:1])
+        if kind is None or len(token) > TOKEN_CHARACTERS_MAX:
+            raise TokenForged
+        raw = _canonically_decoded(token[1:])
+        key_id, encoded, mac = raw[:1], raw[1:-MAC_BYTES], raw[-MAC_BYTES:]
+        for generation in self._generations:
+            if key_id == generation.key_id and hmac.compare_digest(mac, generation.mac(token[0], encoded)):
+                try:
+                    return kind, _decode(encoded)
+                except msgspec.DecodeError:  # signed by another version of this program
+                    raise TokenForged from None
+        raise TokenForged
+
+
+class _Generation:
+    def __init__(self, key: bytes, ledger_id: UUID) -> None:
+        self.key_id = hmac.digest(key, b"key id", "sha256")[:1]
+        self._key = key
+        self._heads = {
+            letter: _VERSION + self.key_id + ledger_id.bytes + letter.encode() for letter in _LETTERS.values()
+        }
+
+    def mac(self, letter: str, encoded: bytes) -> bytes:
+        return hmac.digest(self._key, self._heads[letter] + encoded, "sha256")[:MAC_BYTES]
+
+    def token(self, letter: str, encoded: bytes) -> str:
+        signed = self.key_id + encoded + self.mac(letter, encoded)
+        return letter + base64.urlsafe_b64encode(signed).rstrip(b"=").decode()
+
+
+def _canonically_decoded(text: str) -> bytes:
+    """Decode the one way of writing these bytes; the decoder alone would skip what it does not know, and spare bits."""
+    try:
+        digits = text.encode("ascii")
+        raw = base64.urlsafe_b64decode(digits + b"=" * (-len(digits) % 4))
+    except ValueError:
+        raise TokenForged from None
+    if base64.urlsafe_b64encode(raw).rstrip(b"=") != digits:
+        raise TokenForged
+    return raw

@@ -1,0 +1,16 @@
+"""The time and fresh ids: the only module that asks for either."""
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+import uuid_utils
+
+
+def now() -> datetime:
+    """Return the time, in UTC."""
+    return datetime.now(UTC)
+
+
+def fresh_id() -> UUID:
+    """Return a new UUID of version 7 (RFC 9562): ids made later sort later."""
+    return UUID(int=uuid_utils.uuid7().int)

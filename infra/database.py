@@ -1,0 +1,74 @@
+"""Connections to PostgreSQL, and how a statement composed with SQLAlchemy Core runs on one."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+import msgspec
+import psycopg
+from psycopg.rows import DictRow, dict_row
+from psycopg.types.json import set_json_dumps, set_json_loads
+from psycopg_pool import AsyncConnectionPool
+from sqlalchemy import ClauseElement
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+
+Connection = psycopg.AsyncConnection[DictRow]
+Pool = AsyncConnectionPool[Connection]
+T = TypeVar("T")
+
+APPLICATION_ROLE: Final = "ledger_app"
+"""The role that every connection of the service takes: it may append to the log, and neither update nor delete."""
+
+CONNECT_TIMEOUT_SECONDS: Final = 10
+_DIALECT: Final = PGDialect_psycopg()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
+
+set_json_dumps(msgspec.json.encode)
+set_json_loads(msgspec.json.decode)
+
+
+def open_pool(url: str, *, size_max: int = 10, size_min: int = 1) -> Pool:
+    """Return a pool that is not yet open (`async with` it) of connections in autocommit mode and the service's role."""
+    return AsyncConnectionPool(
+        url,
+        min_size=size_min,
+        max_size=size_max,
+        open=False,
+        timeout=CONNECT_TIMEOUT_SECONDS,
+        check=None,
+        connection_class=psycopg.AsyncConnection[DictRow],
+        kwargs={
+            "autocommit": True,
+            "row_factory": dict_row,
+            "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+            # Plans for array parameters go wrong when they are made for fresh, empty tables and then kept.
+            "options": f"-c role={APPLICATION_ROLE} -c plan_cache_mode=force_custom_plan -c timezone=UTC",
+        },
+    )
+
+
+async def connect(url: str) -> Connection:
+    """Return a connection of its own, in autocommit mode and the service's role."""
+    return await psycopg.AsyncConnection[DictRow].connect(
+        url,
+        autocommit=True,
+        row_factory=dict_row,
+        connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        options=f"-c role={APPLICATION_ROLE} -c timezone=UTC",
+    )
+
+
+def composed(statement: ClauseElement) -> tuple[str, Mapping[str, Any]]:
+    """Return the text and the parameters of a statement composed with SQLAlchemy Core."""
+    compiled = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
+    return str(compiled), compiled.params
+
+
+async def fetch(connection: Connection, statement: ClauseElement, kind: type[T]) -> list[T]:
+    """Run a composed statement and return its rows as structs of `kind`."""
+    text, parameters = composed(statement)
+    cursor = await connection.execute(text, parameters)
+    return as_structs(await cursor.fetchall(), kind)
+
+
+def as_structs(rows: Sequence[DictRow], kind: type[T]) -> list[T]:
+    """Return rows, whose columns are named as the fields of a struct, as structs of `kind`."""
+    return msgspec.convert(rows, list[kind])  # type: ignore[valid-type]  # a type that is only known at run time

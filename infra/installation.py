@@ -1,0 +1,56 @@
+"""What an installation begins with: a database, its schema, a ledger, and somebody who may sign in."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+from uuid import UUID
+
+from infra import clock, embedded, users
+from infra.database import Connection, connect
+from infra.event_log import create_ledger
+from infra.settings import Settings
+
+FIRST_LEDGER_NAME: Final = "ledger"
+
+
+class NotInstalled(Exception):
+    """The database holds no ledger yet; run `ledger migrate` first."""
+
+
+@contextmanager
+def database(settings: Settings) -> Iterator[str]:
+    """Yield the URL of the database: the configured one, or the service's own, started if nobody has."""
+    if settings.database_url is not None:
+        yield settings.database_url
+    else:
+        with embedded.attach(settings.data_dir) as url:
+            yield url
+
+
+async def begin(url: str, settings: Settings) -> UUID:
+    """Make what is missing of a migrated installation, the first ledger and its first admin, and return the ledger."""
+    async with await connect(url) as connection:
+        await connection.execute("SELECT pg_advisory_lock(hashtextextended('installation', 0))")
+        ledger_id = await _first_ledger(connection)
+        if ledger_id is None:
+            ledger_id = clock.fresh_id()
+            await create_ledger(connection, ledger_id, FIRST_LEDGER_NAME, clock.now())
+        if settings.admin_email and settings.admin_password and not await users.page(connection, ledger_id, limit=1):
+            await users.create(
+                connection, ledger_id, email=settings.admin_email, password=settings.admin_password, role="admin"
+            )
+        return ledger_id
+
+
+async def ledger_of(connection: Connection) -> UUID:
+    """Return the installation's ledger; raise NotInstalled when there is none."""
+    ledger_id = await _first_ledger(connection)
+    if ledger_id is None:
+        raise NotInstalled(NotInstalled.__doc__)
+    return ledger_id
+
+
+async def _first_ledger(connection: Connection) -> UUID | None:
+    cursor = await connection.execute("SELECT ledger_id FROM ledgers ORDER BY created_at, ledger_id LIMIT 1")
+    row = await cursor.fetchone()
+    return None if row is None else row["ledger_id"]

@@ -1,0 +1,20 @@
+"""What Prometheus can ask a process for; the names are part of the interface."""
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+
+REQUESTS: Final = Counter("ledger_http_requests", "HTTP requests answered.", ["operation", "status"])
+REQUEST_SECONDS: Final = Histogram("ledger_http_request_seconds", "Time to answer.", ["operation"], buckets=_SECONDS)
+DECISIONS: Final = Counter("ledger_decisions", "Placements asked for, by what they got.", ["outcome"])
+BEACONS: Final = Counter("ledger_beacons", "Impressions, views and clicks reported, by outcome.", ["kind", "outcome"])
+BATCH_EVENTS: Final = Histogram(
+    "ledger_batch_events", "Events appended in one commit.", buckets=(1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000)
+)
+BATCH_SECONDS: Final = Histogram("ledger_batch_seconds", "Time from locking the head to the commit.", buckets=_SECONDS)
+BATCHES_FAILED: Final = Counter("ledger_batches_failed", "Commits that did not come through.")
+PROJECTION_LAG: Final = Gauge(
+    "ledger_projection_lag_events", "How far a projection is behind its log.", ["projection"], multiprocess_mode="max"
+)

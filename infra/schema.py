@@ -1,0 +1,54 @@
+"""The schema of the database: how it is brought up to date, and whether it is."""
+
+from functools import cache
+from importlib.resources import files
+from typing import Final
+
+import psycopg
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.pool import NullPool
+
+from infra.database import Connection
+
+_LOCK: Final = "SELECT pg_advisory_lock(hashtextextended('migrations', 0))"
+
+
+def migrate(url: str) -> None:
+    """Bring the schema up to the newest revision; several processes may try at once, one does it."""
+    config = _config()
+    with psycopg.connect(url, autocommit=True) as guard, _engine(url).begin() as connection:
+        guard.execute(_LOCK)
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+@cache
+def newest_revision() -> str:
+    """Return the revision that this version of the program works with."""
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    assert head is not None  # noqa: S101  the project ships revisions
+    return head
+
+
+async def revision_of(connection: Connection) -> str | None:
+    """Return the revision that the database is at, or None when it has never been migrated."""
+    cursor = await connection.execute("SELECT to_regclass('alembic_version') IS NOT NULL AS migrated")
+    row = await cursor.fetchone()
+    if row is None or not row["migrated"]:
+        return None
+    cursor = await connection.execute("SELECT version_num FROM alembic_version")
+    row = await cursor.fetchone()
+    return None if row is None else str(row["version_num"])
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(files("migrations")))
+    return config
+
+
+def _engine(url: str) -> Engine:
+    return create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(url), poolclass=NullPool)

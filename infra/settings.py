@@ -1,0 +1,63 @@
+"""What the environment says: the only module that reads it."""
+
+import os
+from pathlib import Path
+
+from msgspec import Struct
+
+
+class SettingMissing(Exception):
+    """A setting that production needs is not there."""
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """The settings of a process; secrets are read by `infra.keys` and appear in no representation."""
+
+    database_url: str | None
+    data_dir: Path
+    public_url: str
+    secret_key: str | None
+    previous_secret_key: str | None
+    signing_key_file: Path | None
+    admin_email: str | None
+    admin_password: str | None
+    log_level: str
+    lifeline: int | None = None
+
+    def __repr__(self) -> str:
+        """Show where things are, never what is secret."""
+        return f"Settings(embedded={self.database_url is None}, data_dir={str(self.data_dir)!r})"
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the service runs on its own PostgreSQL under `data_dir`, where it also makes its own keys."""
+        return self.database_url is None
+
+
+def handed_down(*, data_dir: Path, lifeline: int, metrics_dir: Path | None) -> dict[str, str]:
+    """Return the environment of the processes that this one starts: its own, and what they cannot know otherwise.
+
+    `lifeline` is the descriptor of a pipe that ends with this process; in `metrics_dir` several workers count together.
+    """
+    told = {"LEDGER_DATA_DIR": str(data_dir), "LEDGER_LIFELINE": str(lifeline)}
+    if metrics_dir is not None:
+        told["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_dir)
+    return {**os.environ, **told}
+
+
+def read(*, data_dir: Path | None = None) -> Settings:
+    """Return the settings of this process; `data_dir` as the command line gives it goes before the environment."""
+    lifeline = os.environ.get("LEDGER_LIFELINE")
+    signing_key_file = os.environ.get("LEDGER_SIGNING_KEY_FILE")
+    return Settings(
+        database_url=os.environ.get("LEDGER_DATABASE_URL") or None,
+        data_dir=data_dir or Path(os.environ.get("LEDGER_DATA_DIR") or ".ledger"),
+        public_url=os.environ.get("LEDGER_PUBLIC_URL") or "",
+        secret_key=os.environ.get("LEDGER_SECRET_KEY") or None,
+        previous_secret_key=os.environ.get("LEDGER_PREVIOUS_SECRET_KEY") or None,
+        signing_key_file=Path(signing_key_file) if signing_key_file else None,
+        admin_email=os.environ.get("LEDGER_ADMIN_EMAIL") or None,
+        admin_password=os.environ.get("LEDGER_ADMIN_PASSWORD") or None,
+        log_level=os.environ.get("LEDGER_LOG_LEVEL") or "info",
+        lifeline=int(lifeline) if lifeline else None,
+    )

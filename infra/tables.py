@@ -1,0 +1,162 @@
+"""The tables of the log and of what surrounds it, as SQLAlchemy Core declares them; Alembic compares against these.
+
+Every primary key begins with `ledger_id` and nothing joins across ledgers, so that the tables can be distributed by it.
+Read models declare their own tables, beside their folds, in `projections`.
+"""
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSON
+
+metadata: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_N_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+ledgers = Table(
+    "ledgers",
+    metadata,
+    Column("ledger_id", Uuid, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    comment="One row a ledger: the unit of order, of proof and of scale.",
+)
+
+ledger_heads = Table(
+    "ledger_heads",
+    metadata,
+    Column("ledger_id", Uuid, primary_key=True),
+    Column("position", BigInteger, nullable=False),
+    Column("command_position", BigInteger, nullable=False),
+    Column("recorded_at", DateTime(timezone=True), nullable=False),
+    comment="The end of each log; its row lock makes positions gapless. command_position: the last of a command.",
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("ledger_id", Uuid, primary_key=True),
+    Column("position", BigInteger, primary_key=True),
+    Column("stream_id", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("recorded_at", DateTime(timezone=True), nullable=False),
+    Column("entry", JSON, nullable=False),
+    UniqueConstraint("ledger_id", "stream_id", "version"),
+    Index(
+        "ix_events_catalogue",
+        "ledger_id",
+        "position",
+        postgresql_where=text("stream_id !~~ 'decision-%'"),
+    ),
+    comment="The log. `entry` is the exact JSON text that is hashed; the other columns repeat it for indexing.",
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("ledger_id", Uuid, primary_key=True),
+    Column("actor", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("request_sha256", LargeBinary, nullable=False),
+    Column("answer", JSON, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    comment="The first answer, receipt or refusal, to each request that carried an Idempotency-Key.",
+)
+
+budgets = Table(
+    "budgets",
+    metadata,
+    Column("ledger_id", Uuid, primary_key=True),
+    Column("campaign_id", Uuid, primary_key=True),
+    Column("timezone", Text, nullable=False),
+    Column("budget_micros", BigInteger),
+    Column("daily_budget_micros", BigInteger),
+    Column("impression_budget", BigInteger),
+    Column("daily_impression_budget", BigInteger),
+    Column("spent_micros", BigInteger, nullable=False),
+    Column("impressions", BigInteger, nullable=False),
+    Column("day", Date, nullable=False),
+    Column("day_spent_micros", BigInteger, nullable=False),
+    Column("day_impressions", BigInteger, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    comment="What each campaign may spend and has spent, kept by the writer in the transaction that appends.",
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("ledger_id", Uuid, primary_key=True),
+    Column("projection", Text, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("updated_at", DateTime(timezone=True), nullable=False),
+    comment="How far each projection has come; moved in the transaction that applies the batch.",
+)
+
+parked_events = Table(
+    "parked_events",
+    metadata,
+    Column("ledger_id", Uuid, primary_key=True),
+    Column("projection", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("position", BigInteger, primary_key=True),
+    Column("error", Text, nullable=False),
+    Column("parked_at", DateTime(timezone=True), nullable=False),
+    comment="Events that a projection could not apply, and those of the same key after them.",
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("ledger_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("email", Text, nullable=False, unique=True),
+    Column("password_hash", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    comment="Identity is not in the log, which refers to people by id. E-mail addresses are kept in lower case.",
+)
+
+refresh_tokens = Table(
+    "refresh_tokens",
+    metadata,
+    Column("ledger_id", Uuid, primary_key=True),
+    Column("user_id", Uuid, primary_key=True),
+    Column("family_id", Uuid, primary_key=True),
+    Column("token_sha256", LargeBinary, primary_key=True, unique=True),
+    Column("issued_at", DateTime(timezone=True), nullable=False),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    Column("used_at", DateTime(timezone=True)),
+    Column("revoked_at", DateTime(timezone=True)),
+    comment="Rotating refresh tokens, by hash; one family a sign-in. Using one twice revokes its family.",
+)
+
+login_attempts = Table(
+    "login_attempts",
+    metadata,
+    Column("subject_hash", LargeBinary, primary_key=True),
+    Column("failures", Integer, nullable=False),
+    Column("window_started_at", DateTime(timezone=True), nullable=False),
+    comment="Sign-ins in the current window that did not succeed, by keyed hash of the account and of the address.",
+)

@@ -1,0 +1,180 @@
+"""The writer: the one way into the log, by group commit.
+
+Whatever arrives while a batch is being committed waits in a bounded queue and becomes the next batch. Whoever asked is
+answered when its batch is durable.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import groupby
+from time import perf_counter
+from typing import Final, NamedTuple
+
+import psycopg
+import structlog
+
+from domain.delivery import Settled
+from domain.errors import Refusal
+from domain.holds import Holds
+from infra import batch, clock, metrics
+from infra.batch import Appending, Receipt, Recording, Request, Result
+from infra.database import Connection, Pool, connect
+
+QUEUE_EVENTS_MAX: Final = 20_000
+BATCH_EVENTS_MAX: Final = 1_000
+ANSWER_SECONDS_MAX: Final = 5
+
+log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
+
+
+class LogBusy(Exception):
+    """The log takes in as much as it can; try again in a moment."""
+
+
+class LogUnavailable(Exception):
+    """The log cannot be reached; what was asked may or may not be in it, so try again with the same key or token."""
+
+
+class _Waiting(NamedTuple):
+    request: Request
+    answer: asyncio.Future[Result]
+
+
+class Writer:
+    """The queue of one process, and the task that commits what is in it."""
+
+    def __init__(self, url: str, holds: Holds) -> None:
+        """Write to the database at `url`, and tell `holds` what became of the budgets."""
+        self._url = url
+        self._holds = holds
+        self._queue: deque[_Waiting] = deque()
+        self._queued_events = 0
+        self._arrived = asyncio.Event()
+        self._closing = False
+        self._connection: Connection | None = None
+
+    async def append(self, appending: Appending) -> Receipt:
+        """Append what a command decided; raise its Refusal, LogBusy or LogUnavailable."""
+        result = await self._submit(appending, len(appending.events))
+        if isinstance(result, Refusal):
+            raise result
+        assert isinstance(result, Receipt)  # noqa: S101  what `batch.plan` answers an Appending with
+        return result
+
+    async def record(self, recording: Recording) -> tuple[Settled | None, ...]:
+        """Settle and append deliveries; None stands for one recorded before. Raise LogBusy or LogUnavailable."""
+        result = await self._submit(recording, len(recording.deliveries))
+        assert isinstance(result, tuple)  # noqa: S101  what `batch.plan` answers a Recording with
+        return result
+
+    async def run(self) -> None:
+        """Commit batches until the writer is closed and its queue is empty."""
+        try:
+            while await self._something_to_do():
+                await self._commit(self._next_batch())
+        finally:
+            self._fail_all()
+            if self._connection is not None:
+                await self._connection.close()
+
+    def close(self) -> None:
+        """Take nothing more in; `run` returns once everything accepted is durable."""
+        self._closing = True
+        self._arrived.set()
+
+    async def _submit(self, request: Request, events: int) -> Result:
+        if self._closing or self._queued_events + events > QUEUE_EVENTS_MAX:
+            raise LogBusy
+        waiting = _Waiting(request, asyncio.get_running_loop().create_future())
+        self._queue.append(waiting)
+        self._queued_events += events
+        self._arrived.set()
+        return await waiting.answer
+
+    async def _something_to_do(self) -> bool:
+        while not self._queue:
+            if self._closing:
+                return False
+            self._arrived.clear()
+            await self._arrived.wait()
+        return True
+
+    def _next_batch(self) -> list[_Waiting]:
+        taken: list[_Waiting] = []
+        events = 0
+        while self._queue and (not taken or events + _events(self._queue[0].request) <= BATCH_EVENTS_MAX):
+            waiting = self._queue.popleft()
+            events += _events(waiting.request)
+            taken.append(waiting)
+        self._queued_events -= events
+        return taken
+
+    async def _commit(self, taken: Sequence[_Waiting]) -> None:
+        by_ledger = sorted(taken, key=lambda waiting: waiting.request.ledger_id)  # stable: order within one is kept
+        for ledger_id, group in groupby(by_ledger, key=lambda waiting: waiting.request.ledger_id):
+            of_ledger = list(group)
+            requests = [waiting.request for waiting in of_ledger]
+            started = perf_counter()
+            try:
+                async with asyncio.timeout(ANSWER_SECONDS_MAX):
+                    connection = self._connection = self._connection or await connect(self._url)
+                    planned = await batch.commit(
+                        connection, ledger_id, requests, held=self._holds.held, now=clock.now()
+                    )
+            except (OSError, psycopg.Error) as error:
+                await self._give_up(of_ledger, error)
+                continue
+            metrics.BATCH_SECONDS.observe(perf_counter() - started)
+            metrics.BATCH_EVENTS.observe(len(planned.entries))
+            self._holds.see(planned.budgets)
+            self._release(requests)
+            for waiting, result in zip(of_ledger, planned.results, strict=True):
+                _answer(waiting, result)
+
+    def _release(self, requests: Sequence[Request]) -> None:
+        for request in requests:
+            if isinstance(request, Recording):
+                for delivery in request.deliveries:
+                    if delivery.kind == "impression":
+                        self._holds.release(delivery.ticket.decision_id)
+
+    async def _give_up(self, of_ledger: Sequence[_Waiting], error: Exception) -> None:
+        metrics.BATCHES_FAILED.inc()
+        log.warning("batch failed", error=type(error).__name__, requests=len(of_ledger))
+        for waiting in of_ledger:
+            _fail(waiting)
+        # Whoever queued behind a database that does not answer is told now, not one time-out after the other.
+        self._fail_all()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(OSError, psycopg.Error, TimeoutError):
+                async with asyncio.timeout(1):
+                    await connection.close()
+
+    def _fail_all(self) -> None:
+        while self._queue:
+            _fail(self._queue.popleft())
+        self._queued_events = 0
+
+
+class Log(NamedTuple):
+    """How a process reaches the log: connections to read it with, and the writer."""
+
+    pool: Pool
+    writer: Writer
+
+
+def _events(request: Request) -> int:
+    return len(request.events if isinstance(request, Appending) else request.deliveries)
+
+
+def _answer(waiting: _Waiting, result: Result) -> None:
+    if not waiting.answer.done():  # whoever asked may have gone away meanwhile
+        waiting.answer.set_result(result)
+
+
+def _fail(waiting: _Waiting) -> None:
+    if not waiting.answer.done():
+        waiting.answer.set_exception(LogUnavailable())

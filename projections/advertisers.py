@@ -1,0 +1,75 @@
+"""The read model of advertisers: row, fold and queries."""
+
+from datetime import datetime
+from typing import Final, assert_never
+from uuid import UUID
+
+from msgspec import structs
+from sqlalchemy import BigInteger, Column, DateTime, Integer, Table, Text, Uuid
+
+from domain.decider import begun, named_fields
+from domain.events import AdvertiserChanged, AdvertiserCreated, AdvertiserEvent, AdvertiserTerms
+from infra.event_log import Recorded
+from infra.tables import metadata
+from projections.rows import ReadModel, stamp, subject_of
+from projections.runner import Projection
+
+advertisers = Table(
+    "advertisers",
+    metadata,
+    Column("ledger_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("updated_at", DateTime(timezone=True), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("company_name", Text, nullable=False),
+    Column("email", Text),
+    Column("phone", Text),
+    Column("status", Text, nullable=False),
+    comment="Read model: advertisers as they stand.",
+)
+
+
+class AdvertiserRow(AdvertiserTerms, frozen=True, kw_only=True):
+    """An advertiser as it stands, and since when."""
+
+    id: UUID
+    version: int
+    position: int
+    created_at: datetime
+    updated_at: datetime
+
+
+def fold(row: AdvertiserRow | None, recorded: Recorded) -> AdvertiserRow:
+    """Return the row after an entry."""
+    entry = recorded.entry
+    event: AdvertiserEvent = entry.event  # type: ignore[assignment]  # the runner hands over what is handled
+    match event:
+        case AdvertiserCreated():
+            return AdvertiserRow(
+                id=subject_of(recorded), created_at=entry.recorded_at, **stamp(recorded), **structs.asdict(event)
+            )
+        case AdvertiserChanged():
+            return structs.replace(begun(row), **stamp(recorded), **named_fields(event))
+        case _:
+            assert_never(event)
+
+
+READ_MODEL: Final = ReadModel(
+    "advertiser",
+    "advertisers",
+    advertisers,
+    AdvertiserRow,
+    fold,
+    sortable=("created_at", "updated_at", "name", "status"),
+)
+
+PROJECTION: Final = Projection(
+    name=READ_MODEL.projection,
+    version=1,
+    handles=(AdvertiserCreated, AdvertiserChanged),
+    key=lambda recorded: recorded.entry.stream,
+    write=READ_MODEL.write,
+)

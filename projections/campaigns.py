@@ -1,0 +1,134 @@
+"""The read model of campaigns: row, fold and queries."""
+
+from datetime import date, datetime
+from typing import Final, assert_never
+from uuid import UUID
+
+from msgspec import Struct, structs
+from sqlalchemy import BigInteger, Column, Date, DateTime, Index, Integer, SmallInteger, Table, Text, Uuid, or_, select
+from sqlalchemy.dialects.postgresql import JSONB
+
+from domain.campaign import ENTERS, Active, Completed, Draft, Paused
+from domain.decider import begun, named_fields
+from domain.events import (
+    CampaignActivated,
+    CampaignArchived,
+    CampaignChanged,
+    CampaignCompleted,
+    CampaignCreated,
+    CampaignEvent,
+    CampaignExpired,
+    CampaignPaused,
+    CampaignTerms,
+)
+from infra.database import Connection, fetch
+from infra.event_log import Recorded
+from infra.tables import metadata
+from projections.rows import ReadModel, stamp, subject_of
+from projections.runner import Projection
+
+campaigns = Table(
+    "campaigns",
+    metadata,
+    Column("ledger_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("updated_at", DateTime(timezone=True), nullable=False),
+    Column("status", Text, nullable=False),
+    Column("advertiser_id", Uuid, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("start_date", Date, nullable=False),
+    Column("end_date", Date),
+    Column("expiry_date", Date),
+    Column("timezone", Text, nullable=False),
+    Column("priority", SmallInteger, nullable=False),
+    Column("pricing", JSONB, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("budget_micros", BigInteger),
+    Column("daily_budget_micros", BigInteger),
+    Column("impression_budget", BigInteger),
+    Column("daily_impression_budget", BigInteger),
+    Column("pacing", Text, nullable=False),
+    Column("max_view_count", BigInteger),
+    Column("max_view_duration", JSONB),
+    Column("targeting", JSONB, nullable=False),
+    Column("keywords", JSONB, nullable=False),
+    Column("categories", JSONB, nullable=False),
+    Column("blocked_categories", JSONB, nullable=False),
+    comment="Read model: campaigns as they stand.",
+)
+Index("ix_campaigns_created", campaigns.c.ledger_id, campaigns.c.created_at, campaigns.c.id)
+Index("ix_campaigns_advertiser", campaigns.c.ledger_id, campaigns.c.advertiser_id)
+
+
+class CampaignRow(CampaignTerms, frozen=True, kw_only=True):
+    """A campaign as it stands, its status, and since when."""
+
+    id: UUID
+    version: int
+    position: int
+    created_at: datetime
+    updated_at: datetime
+    status: str
+
+
+def fold(row: CampaignRow | None, recorded: Recorded) -> CampaignRow:
+    """Return the row after an entry."""
+    entry = recorded.entry
+    event: CampaignEvent = entry.event  # type: ignore[assignment]  # the runner hands over what is handled
+    match event:
+        case CampaignCreated():
+            return CampaignRow(
+                id=subject_of(recorded),
+                created_at=entry.recorded_at,
+                status=str(Draft.__struct_config__.tag),
+                **stamp(recorded),
+                **structs.asdict(event),
+            )
+        case CampaignChanged():
+            return structs.replace(begun(row), **stamp(recorded), **named_fields(event))
+        case CampaignActivated() | CampaignPaused() | CampaignCompleted() | CampaignExpired() | CampaignArchived():
+            return structs.replace(begun(row), **stamp(recorded), status=str(ENTERS[type(event)].__struct_config__.tag))
+        case _:
+            assert_never(event)
+
+
+async def ending(connection: Connection, ledger_id: UUID, day: date) -> list[UUID]:
+    """Return the campaigns that are not closed and have an end or expiry date before a day, in whatever time zone."""
+    over = or_(campaigns.c.end_date < day, campaigns.c.expiry_date < day)
+    open_ = campaigns.c.status.in_([str(phase.__struct_config__.tag) for phase in (Draft, Active, Paused, Completed)])
+    statement = select(campaigns.c.id).where(campaigns.c.ledger_id == ledger_id, open_, over)
+    return [row.id for row in await fetch(connection, statement, _Id)]
+
+
+class _Id(Struct, frozen=True, kw_only=True):
+    id: UUID
+
+
+READ_MODEL: Final = ReadModel(
+    "campaign",
+    "campaigns",
+    campaigns,
+    CampaignRow,
+    fold,
+    sortable=("created_at", "updated_at", "name", "status", "start_date", "priority"),
+)
+
+PROJECTION: Final = Projection(
+    name=READ_MODEL.projection,
+    version=1,
+    handles=(
+        CampaignCreated,
+        CampaignChanged,
+        CampaignActivated,
+        CampaignPaused,
+        CampaignCompleted,
+        CampaignExpired,
+        CampaignArchived,
+    ),
+    key=lambda recorded: recorded.entry.stream,
+    write=READ_MODEL.write,
+)

@@ -1,0 +1,121 @@
+"""The read model of a campaign's history: what happened to it, who did it, and when."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import BigInteger, Column, DateTime, Integer, Table, Text, Uuid, select
+from sqlalchemy.dialects.postgresql import JSONB
+
+from domain.errors import NotFound
+from domain.events import (
+    CampaignActivated,
+    CampaignArchived,
+    CampaignChanged,
+    CampaignCompleted,
+    CampaignCreated,
+    CampaignExpired,
+    CampaignPaused,
+)
+from infra.database import Connection, fetch
+from infra.event_log import Recorded, type_of
+from infra.tables import metadata
+from projections.listing import BadCursor, Page
+from projections.rows import subject_of, upsert
+from projections.runner import Projection
+
+VERSION_DIGITS_MAX: Final = 9
+
+histories = Table(
+    "histories",
+    metadata,
+    Column("ledger_id", Uuid, primary_key=True),
+    Column("campaign_id", Uuid, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("position", BigInteger, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("recorded_at", DateTime(timezone=True), nullable=False),
+    Column("fields", JSONB, nullable=False),
+    comment="Read model: what happened to each campaign.",
+)
+
+
+class HistoryRow(Struct, frozen=True, kw_only=True):
+    """One event of a campaign: what it set, by whom, and when."""
+
+    campaign_id: UUID
+    version: int
+    position: int
+    type: str
+    actor: str
+    recorded_at: datetime
+    fields: dict[str, Any]
+
+
+def fold(recorded: Recorded) -> HistoryRow:
+    """Return the row of an entry."""
+    entry = recorded.entry
+    fields = msgspec.to_builtins(entry.event)
+    fields.pop("type")
+    return HistoryRow(
+        campaign_id=subject_of(recorded),
+        version=entry.version,
+        position=recorded.position,
+        type=type_of(entry),
+        actor=entry.actor,
+        recorded_at=entry.recorded_at,
+        fields=fields,
+    )
+
+
+async def write(connection: Connection, ledger_id: UUID, batch: Sequence[Recorded]) -> None:
+    """Write a batch into the table."""
+    await upsert(connection, histories, ledger_id, [fold(recorded) for recorded in batch])
+
+
+async def read(
+    connection: Connection, ledger_id: UUID, campaign_id: UUID, *, cursor: str | None, limit: int
+) -> Page[HistoryRow]:
+    """Return the events of a campaign, oldest first; raise NotFound when there is no such campaign."""
+    after = version_after(cursor)
+    columns = [histories.columns[name] for name in HistoryRow.__struct_fields__]
+    statement = (
+        select(*columns)
+        .where(histories.c.ledger_id == ledger_id, histories.c.campaign_id == campaign_id, histories.c.version > after)
+        .order_by(histories.c.version)
+        .limit(limit + 1)
+    )
+    rows = await fetch(connection, statement, HistoryRow)
+    if not rows and not after:
+        raise NotFound("campaign", campaign_id)
+    return Page(items=rows[:limit], next_cursor=str(rows[limit - 1].version) if len(rows) > limit else None)
+
+
+def version_after(cursor: str | None) -> int:
+    """Return the version after which a page begins; raise BadCursor."""
+    if cursor is None:
+        return 0
+    if not cursor.isascii() or not cursor.isdigit() or len(cursor) > VERSION_DIGITS_MAX:
+        raise BadCursor("The cursor is not one that this list handed out.", pointer="/cursor")
+    return int(cursor)
+
+
+PROJECTION: Final = Projection(
+    name="history",
+    version=1,
+    handles=(
+        CampaignCreated,
+        CampaignChanged,
+        CampaignActivated,
+        CampaignPaused,
+        CampaignCompleted,
+        CampaignExpired,
+        CampaignArchived,
+    ),
+    key=lambda recorded: recorded.entry.stream,
+    write=write,
+)

@@ -1,0 +1,111 @@
+"""Rows of read models: how a set of them is loaded, folded and written, one statement each.
+
+A read model's row is a struct whose fields are named as the columns of its table.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
+from uuid import UUID
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import Table, select
+
+from infra.database import Connection, fetch
+from infra.event_log import Recorded
+from projections.listing import Listing, Page, read_page
+
+R = TypeVar("R", bound=Struct)
+
+
+class ReadModel(NamedTuple, Generic[R]):
+    """Things as they stand, one row each: the table, the row, how an entry changes it, by what it can be sorted.
+
+    The first two columns of the table are `ledger_id` and the id of the thing.
+    """
+
+    thing: str
+    projection: str
+    table: Table
+    kind: type[R]
+    fold: Callable[[R | None, Recorded], R]
+    sortable: tuple[str, ...]
+
+    async def read(self, connection: Connection, ledger_id: UUID, thing_id: UUID) -> R | None:
+        """Return one row, or None."""
+        return (await load(connection, self.table, self.kind, ledger_id, [thing_id])).get(thing_id)
+
+    async def browse(self, connection: Connection, ledger_id: UUID, listing: Listing, **filters: object) -> Page[R]:
+        """Return a page of the rows whose columns equal the filters that are not None."""
+        conditions = [self.table.columns[name] == value for name, value in filters.items() if value is not None]
+        return await read_page(
+            connection, self.table, self.kind, ledger_id, listing, conditions=conditions, sortable=self.sortable
+        )
+
+    async def write(self, connection: Connection, ledger_id: UUID, batch: Sequence[Recorded]) -> None:
+        """Load the rows that a batch is about, fold its entries into them, and write them back."""
+        rows = await load(connection, self.table, self.kind, ledger_id, {subject_of(recorded) for recorded in batch})
+        for recorded in batch:
+            subject = subject_of(recorded)
+            rows[subject] = self.fold(rows.get(subject), recorded)
+        await upsert(connection, self.table, ledger_id, list(rows.values()))
+
+
+def subject_of(recorded: Recorded) -> UUID:
+    """Return the id of the thing whose stream an entry belongs to."""
+    return UUID(recorded.entry.stream.partition("-")[2])
+
+
+def stamp(recorded: Recorded) -> dict[str, Any]:
+    """Return the fields that every entry sets in the row of its thing."""
+    return {
+        "version": recorded.entry.version,
+        "position": recorded.position,
+        "updated_at": recorded.entry.recorded_at,
+    }
+
+
+async def load(
+    connection: Connection, table: Table, kind: type[R], ledger_id: UUID, ids: Iterable[UUID]
+) -> dict[UUID, R]:
+    """Return the rows of a ledger with these ids, by id; the second column of the table is the id."""
+    key = table.columns[1]
+    columns = [table.columns[name] for name in kind.__struct_fields__]
+    statement = select(*columns).where(table.c.ledger_id == ledger_id, key.in_(list(ids)))
+    return {getattr(row, key.name): row for row in await fetch(connection, statement, kind)}
+
+
+async def upsert(connection: Connection, table: Table, ledger_id: UUID, rows: Sequence[Struct]) -> None:
+    """Write rows of one kind, in place of those with the same primary key."""
+    if not rows:
+        return
+    columns = ", ".join(rows[0].__struct_fields__)
+    key = ", ".join(column.name for column in table.primary_key)
+    replaced = ", ".join(f"EXCLUDED.{name}" for name in rows[0].__struct_fields__)
+    await connection.execute(
+        f"""
+        INSERT INTO {table.name} (ledger_id, {columns})
+        SELECT %(ledger_id)s, {columns} FROM json_populate_recordset(NULL::{table.name}, %(rows)s::json)
+        ON CONFLICT ({key}) DO UPDATE SET ({columns}) = ROW({replaced})
+        """,
+        {"ledger_id": ledger_id, "rows": msgspec.json.encode(rows).decode()},
+    )
+
+
+async def add(
+    connection: Connection, table: Table, ledger_id: UUID, rows: Sequence[Struct], *, counters: Sequence[str]
+) -> None:
+    """Add the counters of rows to those with the same primary key."""
+    if not rows:
+        return
+    columns = ", ".join(rows[0].__struct_fields__)
+    key = ", ".join(column.name for column in table.primary_key)
+    sums = ", ".join(f"{name} = {table.name}.{name} + EXCLUDED.{name}" for name in counters)
+    await connection.execute(
+        f"""
+        INSERT INTO {table.name} (ledger_id, {columns})
+        SELECT %(ledger_id)s, {columns} FROM json_populate_recordset(NULL::{table.name}, %(rows)s::json)
+        ON CONFLICT ({key}) DO UPDATE SET {sums}
+        """,
+        {"ledger_id": ledger_id, "rows": msgspec.json.encode(rows).decode()},
+    )

@@ -1,0 +1,247 @@
+"""The runner: keeps every read model up to its log, each batch and its checkpoint in one transaction.
+
+One runner per projection works across all processes: an advisory lock elects it, and the checkpoint's row lock fences
+off one that lost the election without noticing.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from itertools import groupby
+from typing import Final, NamedTuple
+from uuid import UUID
+
+import msgspec
+import psycopg
+import structlog
+
+from domain.events import Event
+from infra import clock, metrics
+from infra.database import Connection, connect
+from infra.event_log import CHANNEL, Recorded, Text, decode_entry, read_texts
+
+BATCH_ENTRIES_MAX: Final = 5_000
+POLL_SECONDS: Final = 1.0
+RETRY_SECONDS: Final = 1.0
+
+log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
+
+
+class Projection(NamedTuple):
+    """A read model as the runner sees it.
+
+    `write` folds a batch, all of event types that are handled, into the tables; `key` names the row an entry ends up
+    in, which is what is parked when an entry cannot be applied. `catalogue_only` says that it handles no delivery.
+    """
+
+    name: str
+    version: int
+    handles: tuple[type[Event], ...]
+    key: Callable[[Recorded], str]
+    write: Callable[[Connection, UUID, Sequence[Recorded]], Awaitable[None]]
+    catalogue_only: bool = True
+
+
+async def run(url: str, projections: Iterable[Projection]) -> None:
+    """Keep the projections up to their logs until cancelled."""
+    awake = asyncio.Condition()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_listen(url, awake))
+        for projection in projections:
+            tasks.create_task(_keep(url, projection, awake))
+
+
+async def catch_up(connection: Connection, projection: Projection) -> None:
+    """Apply all that is in the logs and not yet in the projection."""
+    while behind := await _ledgers_behind(connection, projection):
+        for ledger_id in behind:
+            await advance(connection, projection, ledger_id)
+
+
+async def advance(connection: Connection, projection: Projection, ledger_id: UUID) -> int:
+    """Apply the next batch of one ledger, and return the position that the projection has come to."""
+    async with connection.transaction():
+        position, head = await _begin(connection, projection, ledger_id)
+        texts = await read_texts(
+            connection, ledger_id, position, catalogue_only=projection.catalogue_only, limit=BATCH_ENTRIES_MAX
+        )
+        # A page that is not full has seen everything up to the head that was read before it.
+        full = len(texts) == BATCH_ENTRIES_MAX
+        end = texts[-1].position if full else max(head, texts[-1].position if texts else 0)
+        await _apply(connection, projection, ledger_id, texts)
+        await connection.execute(
+            """
+            UPDATE checkpoints SET position = %(end)s, updated_at = %(now)s
+            WHERE ledger_id = %(ledger_id)s AND projection = %(projection)s
+            """,
+            {"end": end, "now": clock.now(), "ledger_id": ledger_id, "projection": projection.name},
+        )
+    metrics.PROJECTION_LAG.labels(projection.name).set(max(0, head - end))
+    return end
+
+
+async def _listen(url: str, awake: asyncio.Condition) -> None:
+    while True:
+        with suppress(OSError, psycopg.Error):
+            async with await connect(url) as connection:
+                await connection.execute(f"LISTEN {CHANNEL}")
+                async for _ in connection.notifies():
+                    async with awake:
+                        awake.notify_all()
+        await asyncio.sleep(RETRY_SECONDS)
+
+
+async def _keep(url: str, projection: Projection, awake: asyncio.Condition) -> None:
+    while True:
+        try:
+            async with await connect(url) as connection:
+                await _become_the_one(connection, projection)
+                while True:
+                    await catch_up(connection, projection)
+                    # A notification that slips in between is made up for by the time-out.
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(POLL_SECONDS), awake:
+                            await awake.wait()
+        except (OSError, psycopg.Error) as error:
+            log.warning("projection interrupted", projection=projection.name, error=type(error).__name__)
+            await asyncio.sleep(RETRY_SECONDS)
+
+
+async def _become_the_one(connection: Connection, projection: Projection) -> None:
+    while True:
+        cursor = await connection.execute(
+            "SELECT pg_try_advisory_lock(hashtextextended(%s, 0)) AS elected", (f"projection {projection.name}",)
+        )
+        row = await cursor.fetchone()
+        if row is not None and row["elected"]:
+            return
+        await asyncio.sleep(RETRY_SECONDS)
+
+
+async def _ledgers_behind(connection: Connection, projection: Projection) -> list[UUID]:
+    cursor = await connection.execute(
+        """
+        SELECT head.ledger_id FROM ledger_heads AS head
+        LEFT JOIN checkpoints AS reached ON reached.ledger_id = head.ledger_id AND reached.projection = %s
+        WHERE head.position > coalesce(reached.position, 0)
+        """,
+        (projection.name,),
+    )
+    return [row["ledger_id"] for row in await cursor.fetchall()]
+
+
+async def _begin(connection: Connection, projection: Projection, ledger_id: UUID) -> tuple[int, int]:
+    await connection.execute(
+        """
+        INSERT INTO checkpoints (ledger_id, projection, version, position, updated_at)
+        VALUES (%s, %s, %s, 0, %s) ON CONFLICT DO NOTHING
+        """,
+        (ledger_id, projection.name, projection.version, clock.now()),
+    )
+    cursor = await connection.execute(
+        """
+        SELECT reached.position, head.position AS head
+        FROM checkpoints AS reached JOIN ledger_heads AS head USING (ledger_id)
+        WHERE ledger_id = %s AND projection = %s FOR UPDATE OF reached
+        """,
+        (ledger_id, projection.name),
+    )
+    row = await cursor.fetchone()
+    assert row is not None  # noqa: S101  inserted above, and no head is ever deleted
+    return row["position"], row["head"]
+
+
+async def _apply(connection: Connection, projection: Projection, ledger_id: UUID, texts: Sequence[Text]) -> None:
+    batch: list[Recorded] = []
+    for text in texts:
+        try:
+            recorded = Recorded(text.position, decode_entry(text.entry))
+        except msgspec.DecodeError as error:
+            await _park(
+                connection,
+                projection,
+                ledger_id,
+                key=f"position {text.position}",
+                positions=[text.position],
+                error=error,
+            )
+            continue
+        if isinstance(recorded.entry.event, projection.handles):
+            batch.append(recorded)
+    batch = await _without_parked(connection, projection, ledger_id, batch)
+    if not batch:
+        return
+    try:
+        async with connection.transaction():
+            await projection.write(connection, ledger_id, batch)
+    except psycopg.OperationalError:
+        raise
+    except Exception:
+        # One of them is poison: apply each key by itself, so that only what cannot be applied stays behind.
+        log.exception("batch refused", projection=projection.name)
+        for key, group in groupby(sorted(batch, key=projection.key), key=projection.key):
+            await _apply_key(connection, projection, ledger_id, key, list(group))
+
+
+async def _apply_key(
+    connection: Connection, projection: Projection, ledger_id: UUID, key: str, batch: list[Recorded]
+) -> None:
+    try:
+        async with connection.transaction():
+            await projection.write(connection, ledger_id, batch)
+    except psycopg.OperationalError:
+        raise
+    except Exception as error:  # noqa: BLE001  whatever a fold stumbles over is what parking is for
+        await _park(
+            connection, projection, ledger_id, key=key, positions=[recorded.position for recorded in batch], error=error
+        )
+
+
+async def _without_parked(
+    connection: Connection, projection: Projection, ledger_id: UUID, batch: list[Recorded]
+) -> list[Recorded]:
+    cursor = await connection.execute(
+        "SELECT DISTINCT key FROM parked_events WHERE ledger_id = %s AND projection = %s", (ledger_id, projection.name)
+    )
+    parked = {row["key"] for row in await cursor.fetchall()}
+    if not parked:
+        return batch
+    for recorded in batch:
+        if projection.key(recorded) in parked:
+            error = ValueError("an earlier event of the same key is parked")
+            await _park(
+                connection,
+                projection,
+                ledger_id,
+                key=projection.key(recorded),
+                positions=[recorded.position],
+                error=error,
+            )
+    return [recorded for recorded in batch if projection.key(recorded) not in parked]
+
+
+async def _park(
+    connection: Connection,
+    projection: Projection,
+    ledger_id: UUID,
+    *,
+    key: str,
+    positions: Sequence[int],
+    error: Exception,
+) -> None:
+    log.error("events parked", projection=projection.name, key=key, positions=positions, error=repr(error))
+    await connection.execute(
+        """
+        INSERT INTO parked_events (ledger_id, projection, key, position, error, parked_at)
+        SELECT %(ledger_id)s, %(projection)s, %(key)s, position, %(error)s, %(now)s
+        FROM unnest(%(positions)s::bigint[]) AS position
+        """,
+        {
+            "ledger_id": ledger_id,
+            "projection": projection.name,
+            "key": key,
+            "error": repr(error),
+            "now": clock.now(),
+            "positions": list(positions),
+        },
+    )

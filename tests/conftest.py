@@ -1,0 +1,66 @@
+"""Fixtures that every test can ask for: a PostgreSQL of the session's own, and fresh databases in it."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit, urlunsplit
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from infra import clock, embedded, schema
+from infra.database import Pool, open_pool
+from infra.event_log import create_ledger
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Run asynchronous tests on asyncio, as the service does."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def cluster_url() -> Iterator[str]:
+    """A PostgreSQL of this test process, whose database `ledger` is migrated and serves as the template of others."""
+    # Not below pytest's own folder, which another run closes to the account that PostgreSQL runs as.
+    with TemporaryDirectory() as folder, embedded.hold(Path(folder)) as url:
+        schema.migrate(url)
+        yield url
+
+
+def with_database(url: str, name: str) -> str:
+    """Return the URL of another database of the same server."""
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+@pytest.fixture
+def database_url(cluster_url: str) -> Iterator[str]:
+    """A fresh, migrated database."""
+    name = f"test_{uuid4().hex}"
+    with psycopg.connect(with_database(cluster_url, "postgres"), autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE ledger')
+        yield with_database(cluster_url, name)
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+async def pool(database_url: str) -> AsyncIterator[Pool]:
+    """Connections to a fresh, migrated database."""
+    async with open_pool(database_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def ledger_id(pool: Pool) -> UUID:
+    """A ledger with an empty log."""
+    ledger = clock.fresh_id()
+    async with pool.connection() as connection:
+        await create_ledger(connection, ledger, "test", clock.now())
+    return ledger
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """A data folder that does not exist yet."""
+    return tmp_path / "data"

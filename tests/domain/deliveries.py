@@ -1,0 +1,81 @@
+"""Tickets, deliveries and budgets small enough that limits are met often."""
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from typing import Any, Final
+from uuid import UUID
+
+from hypothesis import strategies as st
+from msgspec import structs
+
+from domain.budget import Budget, DeliveryKind
+from domain.delivery import Delivery, Settled, Ticket
+from domain.values import Pricing
+
+NOON: Final = datetime(2026, 3, 10, 12, tzinfo=UTC)
+CPM: Final = Pricing(model="cpm", price_micros=2_000)
+CPC: Final = Pricing(model="cpc", price_micros=5)
+FLAT: Final = Pricing(model="flat", price_micros=7)
+CAMPAIGN_IDS: Final = (UUID(int=101), UUID(int=102))
+CAMPAIGN_ID: Final = CAMPAIGN_IDS[0]
+LIMITS: Final = ("budget_micros", "daily_budget_micros", "impression_budget", "daily_impression_budget")
+
+
+def ticket(decision: int = 1, *, pricing: Pricing = CPM, **fields: Any) -> Ticket:  # noqa: ANN401  any field of a ticket
+    """Return the ticket of a decision, good for an hour from noon."""
+    whole = Ticket(
+        decision_id=UUID(int=decision),
+        campaign_id=CAMPAIGN_ID,
+        creative_id=UUID(int=201),
+        advertiser_id=UUID(int=301),
+        slot_id=UUID(int=401),
+        country="CN",
+        region="216",
+        city="217",
+        viewer="f00d",
+        expires_at=int(NOON.timestamp()) + 3_600,
+        pricing=pricing,
+        currency="CNY",
+        test=False,
+    )
+    return structs.replace(whole, **fields)
+
+
+def delivery(kind: DeliveryKind = "impression", of: Ticket | None = None) -> Delivery:
+    """Return a delivery at noon."""
+    return Delivery(kind=kind, ticket=of or ticket(), occurred_at=NOON)
+
+
+def recorded_after(
+    recorded: Mapping[UUID, frozenset[DeliveryKind]], delivered: Delivery, outcome: Settled | None
+) -> dict[UUID, frozenset[DeliveryKind]]:
+    """Return what the log has of each decision after a delivery was settled."""
+    decision_id = delivered.ticket.decision_id
+    new = frozenset[DeliveryKind]() if outcome is None else frozenset({delivered.kind})
+    return {**recorded, decision_id: recorded.get(decision_id, frozenset()) | new}
+
+
+def is_within_limits(budget: Budget, *, micros: int = 0, impressions: int = 0) -> bool:
+    """Tell whether what was billed, and this much more, is within all four limits."""
+    taken = (
+        (budget.spent_micros + micros, budget.budget_micros),
+        (budget.day_spent_micros + micros, budget.daily_budget_micros),
+        (budget.impressions + impressions, budget.impression_budget),
+        (budget.day_impressions + impressions, budget.daily_impression_budget),
+    )
+    return all(limit is None or amount <= limit for amount, limit in taken)
+
+
+kinds: Final[st.SearchStrategy[DeliveryKind]] = st.sampled_from(["impression", "view", "click"])
+pricings: Final = (
+    st.integers(1, 5).map(lambda price: Pricing(model="cpm", price_micros=price * 1_000))
+    | st.integers(1, 5).map(lambda price: Pricing(model="cpc", price_micros=price))
+    | st.integers(1, 12).map(lambda price: Pricing(model="flat", price_micros=price))
+)
+limits: Final = st.fixed_dictionaries({}, optional={name: st.none() | st.integers(1, 20) for name in LIMITS})
+timezones: Final = st.sampled_from(["UTC", "Asia/Shanghai", "America/New_York"])
+budgets: Final = st.builds(
+    lambda timezone, named: Budget(campaign_id=CAMPAIGN_ID, timezone=timezone, day=date(2026, 3, 9), **named),
+    timezones,
+    limits,
+)

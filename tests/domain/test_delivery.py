@@ -1,0 +1,276 @@
+"""Deliveries: each is recorded once, billed at most once, and settled alike however it arrives."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from operator import itemgetter
+from typing import Final
+from uuid import UUID
+
+import msgspec
+import pytest
+from hypothesis import given as for_all
+from hypothesis import strategies as st
+
+from domain.budget import Budget, DeliveryKind
+from domain.delivery import EVENT_OF, Delivery, Settled, Settlement, Ticket, bill, concerned, kind_of, settle
+from domain.events import ClickRecorded, ImpressionRecorded, ViewRecorded
+from domain.values import Pricing
+from tests.domain.deliveries import (
+    CAMPAIGN_ID,
+    CAMPAIGN_IDS,
+    CPC,
+    FLAT,
+    NOON,
+    delivery,
+    kinds,
+    limits,
+    pricings,
+    recorded_after,
+    ticket,
+)
+from tests.domain.strategies import law
+
+BUDGET: Final = Budget(campaign_id=CAMPAIGN_ID, timezone="UTC")
+IMPRESSION: Final = ImpressionRecorded(
+    campaign_id=CAMPAIGN_ID,
+    creative_id=UUID(int=201),
+    advertiser_id=UUID(int=301),
+    slot_id=UUID(int=401),
+    country="CN",
+    region="216",
+    city="217",
+    viewer="f00d",
+    currency="CNY",
+    price_micros=2,
+    billed=True,
+    reason=None,
+)
+
+Recorded = Mapping[UUID, frozenset[DeliveryKind]]
+Budgets = Mapping[UUID, Budget]
+
+
+def settled(*deliveries: Delivery, recorded: Recorded | None = None, budget: Budget = BUDGET) -> Settlement:
+    """Settle deliveries at noon."""
+    return settle(deliveries, recorded=recorded or {}, budgets={budget.campaign_id: budget}, now=NOON)
+
+
+def reason(delivered: Delivery, budget: Budget | None = BUDGET, *, after: timedelta = timedelta(0)) -> str | None:
+    """Return why a delivery is not billed, None when it is; the budget changes only when it is."""
+    event, changed = bill(delivered, budget, NOON + after)
+    assert event.billed == (event.reason is None) == (changed is not None)
+    return event.reason
+
+
+def test_an_impression_is_recorded_and_billed() -> None:
+    """An event says what was shown where and what it cost, and the budget has it."""
+    outcomes, budgets = settled(delivery())
+    assert outcomes == (Settled(1, IMPRESSION),)
+    budget = budgets[CAMPAIGN_ID]
+    assert (budget.spent_micros, budget.impressions, budget.day) == (2, 1, NOON.date())
+
+
+@pytest.mark.parametrize(
+    ("kind", "event_type"), [("impression", ImpressionRecorded), ("view", ViewRecorded), ("click", ClickRecorded)]
+)
+def test_each_kind_has_its_event(kind: DeliveryKind, event_type: type) -> None:
+    """An impression, a view and a click are recorded as events of their own types."""
+    (outcome,) = settled(delivery(kind)).outcomes
+    assert outcome is not None
+    assert type(outcome.event) is event_type is EVENT_OF[kind]
+    assert kind_of(outcome.event) == kind
+
+
+def test_what_is_repeated_adds_nothing() -> None:
+    """A beacon that came before, in the log or in the same batch, is recorded no second time."""
+    outcomes, budgets = settled(delivery(), delivery(), delivery("click"), delivery("click"))
+    assert [outcome and outcome.version for outcome in outcomes] == [1, None, 2, None]
+    assert budgets[CAMPAIGN_ID].impressions == 1
+    both: Recorded = {UUID(int=1): frozenset({"impression", "click"})}
+    outcomes, budgets = settled(delivery(), delivery("click"), delivery("view"), recorded=both)
+    assert [outcome and outcome.version for outcome in outcomes] == [None, None, 3]
+    outcomes, budgets = settled(delivery(), recorded=both)
+    assert (outcomes, budgets) == ((None,), {})
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(3_600, None), (3_600.5, "late"), (3_601, "late")])
+def test_what_comes_late_is_not_billed(seconds: float, expected: str | None) -> None:
+    """A ticket is good until the moment it expires; what comes later is recorded and free."""
+    assert reason(delivery(), after=timedelta(seconds=seconds)) == expected
+
+
+def test_what_is_a_test_is_not_billed() -> None:
+    """A delivery of a test request costs nothing, late or not."""
+    assert reason(delivery(of=ticket(test=True))) == "test"
+    assert reason(delivery(of=ticket(test=True)), after=timedelta(days=9)) == "test"
+
+
+def test_what_is_over_budget_is_not_billed() -> None:
+    """A delivery that no limit leaves room for is recorded with its price and free."""
+    spent = msgspec.structs.replace(BUDGET, budget_micros=3, spent_micros=2)
+    assert reason(delivery(), spent) == "over_budget"
+    event, _ = bill(delivery(), spent, NOON)
+    assert (event.price_micros, event.billed) == (2, False)
+    assert reason(delivery("view"), spent) is None
+
+
+def test_what_belongs_to_no_known_campaign_is_not_billed() -> None:
+    """An authentic delivery is recorded even when its campaign has no budget here."""
+    assert reason(delivery(), None) == "unknown_campaign"
+    outcomes, budgets = settle([delivery()], recorded={}, budgets={}, now=NOON)
+    assert outcomes[0] is not None
+    assert (outcomes[0].event.price_micros, outcomes[0].event.billed) == (0, False)
+    assert budgets == {}
+
+
+def test_a_click_without_an_impression_is_recorded() -> None:
+    """Beacons may arrive in any order; each is the next version of the decision's stream."""
+    of = ticket(pricing=CPC)
+    outcomes, budgets = settled(delivery("click", of), delivery("impression", of))
+    assert [outcome and outcome.version for outcome in outcomes] == [1, 2]
+    assert (budgets[CAMPAIGN_ID].spent_micros, budgets[CAMPAIGN_ID].impressions) == (5, 1)
+
+
+def test_a_flat_price_is_billed_once() -> None:
+    """Of many impressions in one batch the first pays the flat price and the others are billed nothing."""
+    outcomes, budgets = settled(*(delivery(of=ticket(number, pricing=FLAT)) for number in range(1, 4)))
+    assert [outcome and (outcome.event.price_micros, outcome.event.billed) for outcome in outcomes] == [
+        (7, True),
+        (0, True),
+        (0, True),
+    ]
+    assert budgets[CAMPAIGN_ID].spent_micros == 7
+
+
+def test_ten_impressions_under_two_hundred_beacons() -> None:
+    """A campaign of ten impressions bills exactly ten of two hundred, and records them all."""
+    budget = msgspec.structs.replace(BUDGET, impression_budget=10)
+    outcomes, budgets = settled(*(delivery(of=ticket(number)) for number in range(1, 201)), budget=budget)
+    assert Counter(outcome.event.reason for outcome in outcomes if outcome) == {None: 10, "over_budget": 190}
+    assert (budgets[CAMPAIGN_ID].impressions, budgets[CAMPAIGN_ID].spent_micros) == (10, 20)
+
+
+def test_a_batch_concerns_the_campaigns_of_its_tickets() -> None:
+    """The budgets a batch may charge are those of the campaigns it names."""
+    other = CAMPAIGN_IDS[1]
+    assert concerned([delivery(), delivery("click"), delivery(of=ticket(2, campaign_id=other))]) == {CAMPAIGN_ID, other}
+    assert concerned([]) == frozenset()
+
+
+def test_a_ticket_travels_as_a_short_list() -> None:
+    """A ticket is a JSON array in the order of its fields, and comes back from it the same."""
+    encoded = msgspec.json.encode(ticket())
+    assert encoded.startswith(b'["00000000-0000-0000-0000-000000000001",')
+    assert msgspec.json.decode(encoded, type=Ticket, strict=True) == ticket()
+
+
+@st.composite
+def batches(draw: st.DrawFn, *, distinct: bool = False) -> tuple[list[Delivery], dict[UUID, Budget]]:
+    """Return deliveries of two campaigns, each with one pricing, and the budgets of both or of the first alone."""
+    prices = [draw(pricings), draw(pricings)]
+    known = draw(st.sampled_from([1, 2, 2, 2]))
+    budgets = {
+        campaign_id: msgspec.structs.replace(BUDGET, campaign_id=campaign_id, **draw(limits))
+        for campaign_id in CAMPAIGN_IDS[:known]
+    }
+    facts = st.tuples(st.integers(1, 12), kinds, st.sampled_from(["", "", "", "late", "test"]))
+    many = st.lists(facts, max_size=25, unique_by=itemgetter(0)) if distinct else st.lists(facts, max_size=25)
+    deliveries = [
+        delivery(
+            kind,
+            ticket(
+                number,
+                campaign_id=CAMPAIGN_IDS[number % 2],
+                pricing=prices[number % 2],
+                expires_at=int(NOON.timestamp()) - (1 if flaw == "late" else 0),
+                test=flaw == "test",
+            ),
+        )
+        for number, kind, flaw in draw(many)
+    ]
+    return deliveries, budgets
+
+
+def _one_by_one(
+    deliveries: Sequence[Delivery], budgets: Budgets
+) -> tuple[list[Settled | None], Recorded, dict[UUID, Budget]]:
+    outcomes: list[Settled | None] = []
+    recorded: Recorded = {}
+    kept = dict(budgets)
+    for delivered in deliveries:
+        (outcome,), changed = settle([delivered], recorded=recorded, budgets=kept, now=NOON)
+        outcomes.append(outcome)
+        recorded = recorded_after(recorded, delivered, outcome)
+        kept |= changed
+    return outcomes, recorded, kept
+
+
+@law
+@for_all(batch=batches())
+def test_a_batch_is_settled_like_its_deliveries_one_by_one(batch: tuple[list[Delivery], dict[UUID, Budget]]) -> None:
+    """How deliveries are gathered into batches changes nothing."""
+    deliveries, budgets = batch
+    outcomes, changed = settle(deliveries, recorded={}, budgets=budgets, now=NOON)
+    alone, _, kept = _one_by_one(deliveries, budgets)
+    assert list(outcomes) == alone
+    assert budgets | changed == kept
+
+
+@law
+@for_all(batch=batches())
+def test_every_delivery_is_recorded_once_and_billed_at_most_once(
+    batch: tuple[list[Delivery], dict[UUID, Budget]],
+) -> None:
+    """There is one event of each kind that was delivered of a decision, and delivering everything again adds none."""
+    deliveries, budgets = batch
+    outcomes, recorded, kept = _one_by_one(deliveries, budgets)
+    events = Counter(
+        (delivered.ticket.decision_id, delivered.kind)
+        for delivered, outcome in zip(deliveries, outcomes, strict=True)
+        if outcome is not None
+    )
+    assert events == dict.fromkeys({(d.ticket.decision_id, d.kind) for d in deliveries}, 1)
+    again, changed = settle(deliveries, recorded=recorded, budgets=kept, now=NOON)
+    assert set(again) <= {None}
+    assert changed == {}
+
+
+@law
+@for_all(batch=batches())
+def test_versions_of_a_decision_have_no_gaps(batch: tuple[list[Delivery], dict[UUID, Budget]]) -> None:
+    """The events of a decision are versions 1, 2, 3 of its stream, in the order in which they were recorded."""
+    deliveries, budgets = batch
+    versions: dict[UUID, list[int]] = {}
+    for delivered, outcome in zip(deliveries, _one_by_one(deliveries, budgets)[0], strict=True):
+        if outcome is not None:
+            versions.setdefault(delivered.ticket.decision_id, []).append(outcome.version)
+    assert all(found == list(range(1, len(found) + 1)) for found in versions.values())
+
+
+@law
+@for_all(batch=batches(distinct=True), data=st.data())
+def test_the_order_of_distinct_decisions_does_not_count(
+    batch: tuple[list[Delivery], dict[UUID, Budget]], data: st.DataObject
+) -> None:
+    """In any order, as many deliveries of each campaign are billed, for as much, and the budgets end the same."""
+    deliveries, budgets = batch
+    shuffled = data.draw(st.permutations(deliveries))
+    straight, mixed = (settle(order, recorded={}, budgets=budgets, now=NOON) for order in (deliveries, shuffled))
+    assert mixed.budgets == straight.budgets
+    assert _tally(mixed) == _tally(straight)
+
+
+def _tally(settlement: Settlement) -> Counter[tuple[UUID, str, str | None]]:
+    return Counter(
+        (outcome.event.campaign_id, kind_of(outcome.event), outcome.event.reason)
+        for outcome in settlement.outcomes
+        if outcome is not None
+    )
+
+
+@pytest.mark.parametrize("pricing", [Pricing(model="cpm", price_micros=9_000_000_000_000_000)])
+def test_the_greatest_price_is_billed_exactly(pricing: Pricing) -> None:
+    """Money is counted in whole numbers, however much it is."""
+    _, budgets = settled(*(delivery(of=ticket(number, pricing=pricing)) for number in range(1, 1_001)))
+    assert budgets[CAMPAIGN_ID].spent_micros == 9_000_000_000_000_000

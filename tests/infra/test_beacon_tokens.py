@@ -1,0 +1,202 @@
+"""Beacon tokens: every ticket comes back as it was signed, and nothing else does."""
+
+import base64
+import hmac
+import re
+from typing import Final, get_args
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import msgpack, structs
+
+from domain.budget import DeliveryKind
+from domain.delivery import Ticket
+from domain.values import MICROS_MAX, Pricing
+from infra.beacon_tokens import TOKEN_CHARACTERS_MAX, BeaconTokens, TokenForged
+from infra.clock import fresh_id
+from infra.ledger_keys import LedgerKeys
+
+KINDS: Final[tuple[DeliveryKind, ...]] = get_args(DeliveryKind)
+ALPHABET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+CURRENT, PREVIOUS, FOREIGN = b"c" * 32, b"p" * 32, b"f" * 32
+LEDGER: Final = fresh_id()
+
+places = st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=100)
+tickets = st.builds(
+    Ticket,
+    decision_id=st.uuids(),
+    campaign_id=st.uuids(),
+    creative_id=st.uuids(),
+    advertiser_id=st.uuids(),
+    slot_id=st.uuids(),
+    country=st.none() | st.from_regex(r"\A[A-Z]{2}\Z"),
+    region=places,
+    city=places,
+    viewer=st.none() | st.text(ALPHABET, min_size=22, max_size=22),
+    expires_at=st.integers(0, 2**40),
+    pricing=st.builds(Pricing, model=st.sampled_from(["cpm", "cpc", "flat"]), price_micros=st.integers(1, MICROS_MAX)),
+    currency=st.from_regex(r"\A[A-Z]{3}\Z"),
+    test=st.booleans(),
+)
+
+
+def tokens(*generations: bytes, ledger_id: UUID = LEDGER) -> BeaconTokens:
+    """Return what signs under the first of these keys, and verifies under all."""
+    return BeaconTokens(LedgerKeys(ledger_id=ledger_id, beacon=generations, viewer=b"", draw=b""))
+
+
+def ticket() -> Ticket:
+    """Return a ticket like those of real traffic."""
+    return Ticket(
+        decision_id=fresh_id(),
+        campaign_id=fresh_id(),
+        creative_id=fresh_id(),
+        advertiser_id=fresh_id(),
+        slot_id=fresh_id(),
+        country="CN",
+        region="216",
+        city="217",
+        viewer="v" * 22,
+        expires_at=1_800_000_000,
+        pricing=Pricing(model="cpm", price_micros=2_500_000),
+        currency="CNY",
+        test=False,
+    )
+
+
+TOKENS: Final = tokens(CURRENT)
+TOKEN: Final = TOKENS.sign("impression", ticket())
+
+
+def by_hand(key: bytes, encoded: bytes, letter: str) -> str:
+    """Return a token as the description of the format has it."""
+    key_id = hmac.new(key, b"key id", "sha256").digest()[:1]
+    mac = hmac.new(key, b"\x01" + key_id + LEDGER.bytes + letter.encode() + encoded, "sha256").digest()[:16]
+    return letter + base64.urlsafe_b64encode(key_id + encoded + mac).decode().rstrip("=")
+
+
+def refused(token: str, by: BeaconTokens = TOKENS) -> bool:
+    """Return whether a token is refused; any other error fails the test."""
+    try:
+        by.verify(token)
+    except TokenForged:
+        return True
+    return False
+
+
+@given(tickets, st.sampled_from(KINDS))
+def test_a_ticket_comes_back_as_it_was_signed(promised: Ticket, kind: DeliveryKind) -> None:
+    """Any ticket survives its token, whose characters a URL takes as they are."""
+    token = TOKENS.sign(kind, promised)
+    assert TOKENS.verify(token) == (kind, promised)
+    assert set(token) <= set(ALPHABET)
+    assert len(token) <= TOKEN_CHARACTERS_MAX
+
+
+@given(tickets)
+def test_all_kinds_are_signed_at_once(promised: Ticket) -> None:
+    """Signing all gives what signing each gives, in the order impression, view, click."""
+    assert TOKENS.sign_all(promised) == tuple(TOKENS.sign(kind, promised) for kind in ("impression", "view", "click"))
+
+
+def test_a_token_is_short() -> None:
+    """A token of real traffic leaves a URL far below what anybody cuts off."""
+    assert len(TOKEN) < 256
+
+
+def test_the_longest_ticket_fits() -> None:
+    """Names as long as they may be, in characters of four bytes, make a token that is still taken."""
+    long = "\U0001f6b6" * 100
+    pricing = Pricing(model="flat", price_micros=MICROS_MAX)
+    promised = structs.replace(ticket(), region=long, city=long, expires_at=2**40, pricing=pricing)
+    assert TOKENS.verify(TOKENS.sign("click", promised)) == ("click", promised)
+
+
+def test_every_key_of_two_generations_verifies() -> None:
+    """After a rotation tokens of the secret before are good until it is taken away; new ones are of the new secret."""
+    rotated = tokens(CURRENT, PREVIOUS)
+    old, new = tokens(PREVIOUS).sign("click", ticket()), rotated.sign("click", ticket())
+    assert rotated.verify(old) == tokens(PREVIOUS).verify(old)
+    assert rotated.verify(new) == TOKENS.verify(new)
+    assert refused(old)
+    assert refused(new, by=tokens(PREVIOUS))
+
+
+def test_generations_of_the_same_key_id_are_told_apart() -> None:
+    """Keys whose one-byte ids are alike, as one pair in 256 is, both verify."""
+    first, *others = (number.to_bytes(32, "big") for number in range(10_000))
+    second = next(key for key in others if by_hand(key, b"", "v")[1:3] == by_hand(first, b"", "v")[1:3])
+    both = tokens(first, second)
+    assert first != second
+    for key in (first, second):
+        promised = ticket()
+        assert both.verify(tokens(key).sign("view", promised)) == ("view", promised)
+
+
+def test_foreign_tokens_are_refused() -> None:
+    """A token of another secret, or of another ledger under the same secret, is as good as none."""
+    assert refused(tokens(FOREIGN).sign("click", ticket()))
+    assert refused(tokens(CURRENT, ledger_id=fresh_id()).sign("click", ticket()))
+
+
+def test_a_kind_cannot_become_another() -> None:
+    """An impression's token reports no click."""
+    for token in TOKENS.sign_all(ticket()):
+        assert [refused(letter + token[1:]) for letter in "ivc"].count(False) == 1
+        assert refused(token[1:])
+        assert refused(token[0].upper() + token[1:])
+
+
+def test_no_character_can_be_altered() -> None:
+    """A token in which any one character is any other is refused, the bits that base64 leaves unused included."""
+    for city in ("217", "2170", "21700"):
+        token = TOKENS.sign("impression", structs.replace(ticket(), city=city))
+        assert not refused(token)
+        for index in range(len(token)):
+            for character in ALPHABET.replace(token[index], ""):
+                assert refused(token[:index] + character + token[index + 1 :])
+
+
+def test_no_token_can_be_lengthened_or_shortened() -> None:
+    """Every part of a token is refused, and so is a token with anything before, after or within it."""
+    assert all(refused(TOKEN[:end]) for end in range(len(TOKEN)))
+    assert all(refused(TOKEN[begin:]) for begin in range(1, len(TOKEN)))
+    for more in ("=", "==", "A", "AAAA", "\n", " ", "+", "/", "%", "\x00", "\xe9", "\u89c2", "\ud800", "A" * 1_000_000):
+        assert refused(TOKEN + more)
+        assert refused(more + TOKEN)
+        assert refused(TOKEN[:100] + more + TOKEN[100:])
+
+
+def test_the_format_is_as_described() -> None:
+    """A token that is put together by hand verifies, and is the one that is signed."""
+    encoded = msgpack.Encoder(uuid_format="bytes").encode(promised := ticket())
+    assert by_hand(CURRENT, encoded, "c") == TOKENS.sign("click", promised)
+    assert re.fullmatch(r"[ivc][A-Za-z0-9_-]+", by_hand(CURRENT, encoded, "c"))
+
+
+@pytest.mark.parametrize(
+    "encoded", [b"", b"\xc1", b"\xc0", b"\x90", msgpack.encode(["text"] * 13), b"\xdd\xff\xff\xff\xff"]
+)
+def test_a_ticket_of_another_version_is_refused(encoded: bytes) -> None:
+    """What is signed under our key but is no ticket, as of a later version of the service, is refused."""
+    assert refused(by_hand(CURRENT, encoded, "i"))
+
+
+texts = st.text(st.characters(), max_size=300)
+shapes = st.from_regex(r"\A[ivc][A-Za-z0-9_-]{0,300}={0,2}\Z")
+pieces = st.lists(st.sampled_from([TOKEN[:30], TOKEN[30:], TOKEN[-22:], "i", "=", "-"]), max_size=5).map("".join)
+sealed = st.binary(max_size=300).map(lambda raw: "c" + base64.urlsafe_b64encode(raw).decode().rstrip("="))
+
+
+@given(texts | shapes | pieces | sealed)
+def test_no_text_is_an_error(text: str) -> None:
+    """Whatever stands in a URL is refused, unless it is the token itself."""
+    assert refused(text) is (text != TOKEN)
+
+
+@given(st.binary(max_size=300))
+def test_nothing_signed_is_an_error(encoded: bytes) -> None:
+    """Even bytes under a right signature either are a ticket or are refused."""
+    refused(by_hand(CURRENT, encoded, "v"))

@@ -1,0 +1,154 @@
+"""Signing in: right or refused, counted beforehand, and telling nobody which accounts exist."""
+
+import asyncio
+import time
+from statistics import median
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from passlib.hash import argon2
+
+from infra import clock, passwords, sessions, users
+from infra.database import Pool, open_pool
+from infra.keys import Keys
+from infra.sessions import Session
+from infra.sign_in import SignInRefused, sign_in
+from infra.throttle import ATTEMPTS_PER_ACCOUNT_MAX, Throttled
+from infra.users import User
+
+KEYS = Keys(generations=(b"k" * 32,), signing_key=Ed25519PrivateKey.generate(), public_keys={}, kid="")
+PASSWORD = "a long walk home"
+
+
+async def person(pool: Pool) -> User:
+    """Return somebody who was just added."""
+    async with pool.connection() as connection:
+        email = f"{clock.fresh_id().hex}@example.com"
+        return await users.create(connection, clock.fresh_id(), email=email, password=PASSWORD, role="auditor")
+
+
+async def attempt(pool: Pool, email: str, password: str) -> Session:
+    """Try to sign in, from an address that nobody else has."""
+    return await sign_in(pool, KEYS, email=email, password=password, address=clock.fresh_id().hex)
+
+
+async def test_the_right_password_begins_a_session(pool: Pool) -> None:
+    """Who knows the password is signed in, however the address is written."""
+    user = await person(pool)
+    session = await attempt(pool, f" {user.email.upper()} ", PASSWORD)
+    assert session.user == user
+    async with pool.connection() as connection:
+        assert (await sessions.rotate(connection, session.refresh_token)).user == user
+
+
+@pytest.mark.parametrize(
+    "password", ["", "a wrong password", "A LONG WALK HOME", PASSWORD + "\x00", "\ud800", "x" * 10_000]
+)
+async def test_any_other_password_is_refused(pool: Pool, password: str) -> None:
+    """A wrong password and an unknown address are refused in the same words."""
+    user = await person(pool)
+    for email in (user.email, "nobody@example.com", "", "no address", "\x00", "\ud800@example.com"):
+        with pytest.raises(SignInRefused) as refused:
+            await attempt(pool, email, password)
+        assert str(refused.value) == SignInRefused.__doc__
+
+
+async def test_who_is_deactivated_cannot_sign_in(pool: Pool) -> None:
+    """The right password of a deactivated account is refused like a wrong one."""
+    user = await person(pool)
+    async with pool.connection() as connection:
+        await users.change(connection, user.ledger_id, user.id, active=False)
+    with pytest.raises(SignInRefused):
+        await attempt(pool, user.email, PASSWORD)
+
+
+async def test_guesses_are_bounded(pool: Pool) -> None:
+    """Of many guesses at once only so many are looked at, and then even the right password must wait."""
+    user = await person(pool)
+    guesses = [attempt(pool, user.email, "a wrong password") for _ in range(25)]
+    outcomes = await asyncio.gather(*guesses, return_exceptions=True)
+    assert sum(isinstance(outcome, SignInRefused) for outcome in outcomes) == ATTEMPTS_PER_ACCOUNT_MAX
+    assert sum(isinstance(outcome, Throttled) for outcome in outcomes) == 25 - ATTEMPTS_PER_ACCOUNT_MAX
+    with pytest.raises(Throttled) as throttled:
+        await attempt(pool, user.email, PASSWORD)
+    assert throttled.value.retry_after_seconds > 0
+
+
+async def test_success_gives_the_attempts_back(pool: Pool) -> None:
+    """Failures before a success do not count any more."""
+    user = await person(pool)
+    for _ in range(2):
+        for _ in range(ATTEMPTS_PER_ACCOUNT_MAX - 1):
+            with pytest.raises(SignInRefused):
+                await attempt(pool, user.email, "a wrong password")
+        await attempt(pool, user.email, PASSWORD)
+
+
+async def test_unknown_accounts_are_throttled_alike(pool: Pool) -> None:
+    """Whether an address has to wait does not tell whether it has an account."""
+    for _ in range(ATTEMPTS_PER_ACCOUNT_MAX):
+        with pytest.raises(SignInRefused):
+            await attempt(pool, "nobody@example.com", PASSWORD)
+    with pytest.raises(Throttled):
+        await attempt(pool, "Nobody@example.com", PASSWORD)
+
+
+async def test_an_unknown_account_takes_as_long(pool: Pool) -> None:
+    """The time of a refusal does not tell whether an account exists."""
+
+    async def seconds(email: str) -> float:
+        begin = time.perf_counter()
+        with pytest.raises(SignInRefused):
+            await attempt(pool, email, "a wrong password")
+        return time.perf_counter() - begin
+
+    user = await person(pool)
+    known, unknown = [], []
+    for number in range(ATTEMPTS_PER_ACCOUNT_MAX):
+        known.append(await seconds(user.email))
+        unknown.append(await seconds(f"nobody{number}@example.com"))
+    assert median(unknown) == pytest.approx(median(known), rel=0.5)
+
+
+async def test_a_hash_of_old_parameters_is_made_anew(pool: Pool) -> None:
+    """Who signs in with a password that was hashed at another cost has it hashed at today's, and stays signed in."""
+    user = await person(pool)
+    old = argon2.using(memory_cost=1_024, time_cost=1, parallelism=1).hash(PASSWORD)
+    async with pool.connection() as connection:
+        found = await users.by_email(connection, user.email)
+        assert found is not None
+        await users.rehash(connection, user, password_hash=found[1], better=old)
+        session = await attempt(pool, user.email, PASSWORD)
+        found = await users.by_email(connection, user.email)
+        assert found is not None
+        assert not passwords.needs_rehash(found[1])
+        await sessions.rotate(connection, session.refresh_token)
+    await attempt(pool, user.email, PASSWORD)
+
+
+async def test_a_password_that_changes_meanwhile_is_refused(pool: Pool) -> None:
+    """A password that was right when it was verified begins no session after it has changed."""
+    user = await person(pool)
+    async with pool.connection() as connection, connection.transaction():
+        await users.set_password(connection, user.ledger_id, user.id, "another long walk")
+        signing_in = asyncio.create_task(attempt(pool, user.email, PASSWORD))
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+        async with asyncio.timeout(10):
+            while await (await connection.execute(waiting)).fetchone() is None:
+                pass
+    with pytest.raises(SignInRefused):
+        await signing_in
+
+
+async def test_no_connection_is_held_while_a_password_is_hashed(database_url: str) -> None:
+    """While somebody signs in, others use the only connection there is."""
+    async with open_pool(database_url, size_max=1) as pool:
+        user = await person(pool)
+        signing_in = asyncio.create_task(attempt(pool, user.email, PASSWORD))
+        turns = 0
+        while not signing_in.done():
+            async with pool.connection() as connection:
+                await connection.execute("SELECT 1")
+            turns += 1
+        assert (await signing_in).user == user
+        assert turns > 10
