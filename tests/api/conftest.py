@@ -30,8 +30,9 @@ def service(cluster_url: str) -> Iterator[Service]:
 @pytest.fixture(scope="module")
 def admin(service: Service) -> Iterator[httpx.Client]:
     """A client of the first admin."""
-    with service.signed_in() as client:
-        yield client
+    client = service.signed_in()
+    yield client
+    client.close()
 
 
 @pytest.fixture

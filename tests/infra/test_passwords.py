@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from statistics import median
 
 import pytest
 from passlib.hash import argon2
@@ -42,19 +41,19 @@ async def test_nothing_is_right_for_nobody() -> None:
 
 
 async def test_an_unknown_account_takes_as_long() -> None:
-    """Verifying for nobody costs what verifying a wrong password costs."""
+    """Verifying for nobody costs the processor what verifying a wrong password costs."""
     password_hash = await passwords.hashed(PASSWORD)
 
     async def seconds(of: str | None) -> float:
-        begin = time.perf_counter()
+        begin = time.process_time()
         await passwords.verify("a wrong password", of)
-        return time.perf_counter() - begin
+        return time.process_time() - begin
 
     known, unknown = [], []
     for _ in range(15):
         known.append(await seconds(password_hash))
         unknown.append(await seconds(None))
-    assert median(unknown) == pytest.approx(median(known), rel=0.5)
+    assert min(unknown) == pytest.approx(min(known), rel=0.5)
 
 
 async def test_the_event_loop_goes_on_meanwhile() -> None:
