@@ -7,7 +7,7 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from api.problems import Forbidden, Unauthenticated
-from api.services import Services
+from api.services import services_of
 from infra import access_tokens
 from infra.access_tokens import Claims
 from infra.users import Role
@@ -48,7 +48,7 @@ def claims_of(connection: Connection) -> Claims:
     known = connection.scope.get("claims")
     if isinstance(known, Claims):
         return known
-    services: Services = connection.app.state.services
+    services = services_of(connection)
     claims = access_tokens.verify(bearer(connection), keys=services.keys, issuer=services.issuer)
     connection.scope["claims"] = claims  # type: ignore[typeddict-unknown-key]  # verified once a request
     return claims

@@ -9,7 +9,6 @@ from typing import Final
 
 import swagger_ui_bundle
 from litestar import Litestar, Router
-from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
@@ -29,7 +28,7 @@ from api.operations import OperationsController
 from api.people import PeopleController
 from api.reports import ReportController
 from api.requests import StrictRequest, asked
-from api.services import Services
+from api.services import Services, services_of
 from api.sign_in import SignInController
 from api.slots import SlotController
 from domain.holds import Holds
@@ -81,7 +80,7 @@ def create_app(configured: Settings | None = None) -> Litestar:
         request_class=StrictRequest,
         request_max_body_size=BODY_BYTES_MAX,
         dependencies={
-            "services": Provide(_services, sync_to_thread=False),
+            "services": Provide(services_of, sync_to_thread=False),
             "asked": Provide(asked),
             "page": Provide(lists.listing, sync_to_thread=False),
         },
@@ -93,11 +92,6 @@ def create_app(configured: Settings | None = None) -> Litestar:
     )
     app.asgi_handler = observed(app.asgi_handler)
     return app
-
-
-def _services(state: State) -> Services:
-    services: Services = state.services
-    return services
 
 
 def _running(found: Settings) -> Callable[[Litestar], AbstractAsyncContextManager[None]]:

@@ -10,7 +10,7 @@ from msgspec import Struct
 from api import problems
 from api.access import bearer
 from api.problems import Unauthenticated
-from api.services import Services
+from api.services import Services, services_of
 from domain.ad_request import AdRequest, Placement, may_identify
 from domain.choosing import Candidate, choose, eligible
 from domain.delivery import Ticket
@@ -80,12 +80,13 @@ class DecisionController(Controller):
     tags = ("ad slots",)
 
     @post("/decisions", operation_id="decide", status_code=200, responses=problems.DECIDING)
-    async def decide(self, data: AdRequest, request: Request[Any, Any, Any], services: Services) -> DecisionResponse:
+    async def decide(self, data: AdRequest, request: Request[Any, Any, Any]) -> DecisionResponse:
         """Choose creatives for the placements of a page; the first impression of each is held for a while."""
+        services = services_of(request)
         slot_of(request, services)
         snapshot = services.serving.snapshot
         now = clock.now()
-        bits = eligible(snapshot, data)
+        shown: list[UUID] = []
         maker = _Maker(services, data, _base_url(services, request), now)
         decisions = []
         for number, placement in enumerate(data.placements):
@@ -95,6 +96,7 @@ class DecisionController(Controller):
             ads: list[Ad] = []
             reason: NoBidReason = "no_matching_creative"
             first_id = clock.fresh_id()
+            bits = eligible(snapshot, data, placement, creatives=shown)
             for candidate in choose(snapshot, bits, placement, now, draw(services.ledger_keys.draw, first_id)):
                 decision_id = clock.fresh_id() if ads else first_id
                 if not data.test and not services.serving.holds.take(
@@ -103,20 +105,23 @@ class DecisionController(Controller):
                     reason = "no_budget"
                     continue
                 ads.append(maker.ad(candidate, placement, slot, decision_id))
-                bits &= ~snapshot.by_creative[candidate.creative_id]
+                shown.append(candidate.creative_id)
                 if len(ads) == placement.count:
                     break
             missing = placement.count - len(ads)
-            metrics.DECISIONS.labels("filled").inc(len(ads))
-            metrics.DECISIONS.labels(reason).inc(missing)
+            if ads:
+                metrics.decision_counter("filled").inc(len(ads))
+            if missing:
+                metrics.decision_counter(reason).inc(missing)
             decisions.append(
                 PlacementDecision(placement_id=placement.id, ads=ads, no_bid_reason=reason if missing else None)
             )
         return DecisionResponse(id=data.id, decisions=decisions)
 
     @get("/slots", operation_id="list_ad_slots", responses=problems.READING)
-    async def list_slots(self, request: Request[Any, Any, Any], services: Services) -> list[AdSlot]:
+    async def list_slots(self, request: Request[Any, Any, Any]) -> list[AdSlot]:
         """List the active slots that a slot key may ask creatives for."""
+        services = services_of(request)
         slot_of(request, services)
         return [
             AdSlot(id=slot_id, name=slot.name, ad_type=slot.ad_type, width=slot.width, height=slot.height)

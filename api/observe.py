@@ -50,7 +50,7 @@ def request_id(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
 
 def _named(scope: HTTPScope) -> str:
     given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-    name = given.decode() if _REQUEST_ID.fullmatch(given) else str(clock.fresh_id())
+    name = given.decode() if _REQUEST_ID.fullmatch(given) else clock.fresh_name()
     scope["request_id"] = name  # type: ignore[typeddict-unknown-key]  # ours
     return name
 
@@ -58,8 +58,8 @@ def _named(scope: HTTPScope) -> str:
 def _note(scope: HTTPScope, name: str, status: int, seconds: float) -> None:
     # The operation, not the path: paths of ad slots carry tokens.
     operation = getattr(scope.get("route_handler"), "operation_id", None) or "unmatched"
-    metrics.REQUESTS.labels(operation, status).inc()
-    metrics.REQUEST_SECONDS.labels(operation).observe(seconds)
+    metrics.request_counter(operation, status).inc()
+    metrics.request_seconds(operation).observe(seconds)
     log.info(
         "request", id=name, method=scope["method"], operation=operation, status=status, ms=round(seconds * 1_000, 2)
     )

@@ -1,7 +1,9 @@
 """What a process serves with: made once when it starts, and handed to the handlers that ask for it."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
+
+from litestar.connection import ASGIConnection
 
 from infra.beacon_tokens import BeaconTokens
 from infra.keys import Keys
@@ -22,3 +24,12 @@ class Services(NamedTuple):
     beacon_tokens: BeaconTokens
     serving: Serving
     issuer: str
+
+
+def services_of(request: ASGIConnection[Any, Any, Any, Any]) -> Services:
+    """Return what the process of a request serves with.
+
+    Handlers have it injected, but for those of ad slots: an injection costs them 8 of 100 microseconds.
+    """
+    services: Services = request.app.state.services
+    return services

@@ -1,13 +1,15 @@
 """Choosing: which creatives a request may be answered with, and which one it gets.
 
-A snapshot indexes what can be served by bitsets, Python integers with one bit a creative: a request looks up a few of
-them and ANDs them together, so that its cost grows with what matches and not with what exists. `choose` is pure: the
-same snapshot, request, moment and draw give the same order for ever, so that an auditor can repeat it.
+For each format of slot a lineup indexes the creatives that fit it by bitsets, Python integers with one bit a creative:
+a request looks up a few of them and ANDs them together, so that its cost grows with what matches and not with what
+exists. `choose` is pure: the same snapshot, request, moment and draw give the same order for ever, so that an auditor
+can repeat it.
 """
 
-from bisect import bisect
+import re
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import accumulate, product
 from typing import Final, TypeVar
@@ -23,16 +25,23 @@ from domain.events import CampaignTerms, CreativeTerms, SlotTerms
 from domain.iso import alpha_2
 from domain.rating import audience_of
 from domain.slot import Slot
-from domain.values import AUDIENCES, Audience, Target, flight, zone
+from domain.values import AUDIENCES, AdType, Audience, MediaType, Pricing, Target, flight, zone
 
 K = TypeVar("K")
 
 Place = tuple[str | None, str | None, str | None, str | None]
 """Country, region, city (case-folded) and postcode; None where a target does not say."""
 
+Shape = tuple[AdType, int | None, int | None]
+Format = tuple[AdType, int | None, int | None, frozenset[MediaType], Audience, int]
+"""What a slot takes: ad type, width, height, media types, audience, and the lowest price per thousand."""
+
 EVERYWHERE: Final[Place] = (None, None, None, None)
 _FOREVER: Final = 2**62
 """A moment, in seconds since 1970, after every flight."""
+
+_NOT_ZERO: Final = re.compile(rb"[^\0]")
+_NUMBERS: Final = tuple(tuple(number for number in range(8) if octet >> number & 1) for octet in range(256))
 
 
 class Candidate(Struct, frozen=True, kw_only=True):
@@ -48,21 +57,28 @@ class Candidate(Struct, frozen=True, kw_only=True):
     timezone: ZoneInfo | None
 
 
+class Lineup(Struct, frozen=True, kw_only=True):
+    """The candidates that fit the slots of one format, indexed; every mapping's value is a bitset over `candidates`."""
+
+    candidates: tuple[Candidate, ...]
+    weights: tuple[int, ...]
+    by_place: Mapping[Place, int]
+    by_advertiser: Mapping[UUID, int]
+    by_campaign: Mapping[UUID, int]
+    by_creative: Mapping[UUID, int]
+    by_category: Mapping[str, int]
+    by_blocked_category: Mapping[str, int]
+    by_audience: Mapping[Audience, int]
+    by_priority: tuple[int, ...]
+
+
 class Snapshot(Struct, frozen=True, kw_only=True):
-    """What can be served at one position of the log, indexed; every mapping's value is a bitset over `candidates`."""
+    """What can be served at one position of the log: the active slots, and the lineup of each."""
 
     position: int = 0
-    candidates: tuple[Candidate, ...] = ()
     slots: Mapping[UUID, SlotTerms] = {}
     slot_by_key_sha256: Mapping[str, UUID] = {}
-    by_slot: Mapping[UUID, int] = {}
-    by_place: Mapping[Place, int] = {}
-    by_advertiser: Mapping[UUID, int] = {}
-    by_creative: Mapping[UUID, int] = {}
-    by_category: Mapping[str, int] = {}
-    by_blocked_category: Mapping[str, int] = {}
-    by_audience: Mapping[Audience, int] = {}
-    by_priority: tuple[int, ...] = ()
+    lineups: Mapping[UUID, Lineup] = {}
 
 
 def index(
@@ -73,81 +89,120 @@ def index(
     slots: Mapping[UUID, Slot],
 ) -> Snapshot:
     """Return the snapshot of a catalogue: approved active creatives of active campaigns, and active slots."""
-    candidates = tuple(
-        _candidate(creative_id, creative.terms, campaigns[creative.terms.campaign_id].terms)
-        for creative_id, creative in creatives.items()
-        if creative.status == "active"
-        and creative.review == "approved"
-        and isinstance(campaigns.get(creative.terms.campaign_id), Active)
-    )
+    by_shape: dict[Shape, list[Candidate]] = defaultdict(list)
+    for creative_id, creative in creatives.items():
+        campaign = campaigns.get(creative.terms.campaign_id)
+        if creative.status == "active" and creative.review == "approved" and isinstance(campaign, Active):
+            terms = creative.terms
+            shape = (terms.ad_type, terms.width, terms.height)
+            by_shape[shape].append(_candidate(creative_id, terms, campaign.terms))
     open_slots = {slot_id: slot.terms for slot_id, slot in slots.items() if slot.terms.status == "active"}
-    by_ad_type = _bits((c.creative.ad_type,) for c in candidates)
-    by_size = _bits(((c.creative.width, c.creative.height),) for c in candidates)
-    by_media_type = _bits((c.creative.media_type,) for c in candidates)
-    by_audience = _up_to(_bits((audience_of(c.creative.content_rating),) for c in candidates))
+    by_format: dict[Format, Lineup] = {}
+    for slot in open_slots.values():
+        if _format(slot) not in by_format:
+            by_format[_format(slot)] = _lineup(slot, by_shape[slot.ad_type, slot.width, slot.height])
     return Snapshot(
         position=position,
-        candidates=candidates,
         slots=open_slots,
         slot_by_key_sha256={sha256: slot_id for slot_id in open_slots for sha256 in slots[slot_id].keys.values()},
-        by_slot={
-            slot_id: by_ad_type.get(slot.ad_type, 0)
-            & by_size.get((slot.width, slot.height), 0)
-            & _any_of(by_media_type, slot.media_types)
-            & by_audience[slot.max_rating]
-            & _at_least(slot.floor_cpm_micros, candidates)
-            for slot_id, slot in open_slots.items()
-        },
-        by_place=_bits(_places(c.campaign.targeting) for c in candidates),
-        by_advertiser=_bits((c.campaign.advertiser_id,) for c in candidates),
-        by_creative=_bits((c.creative_id,) for c in candidates),
-        by_category=_bits(c.campaign.categories for c in candidates),
-        by_blocked_category=_bits(c.campaign.blocked_categories for c in candidates),
-        by_audience=by_audience,
-        by_priority=tuple(_bits((c.campaign.priority,) for c in candidates).get(p, 0) for p in range(1, 6)),
+        lineups={slot_id: by_format[_format(slot)] for slot_id, slot in open_slots.items()},
     )
 
 
-def eligible(snapshot: Snapshot, request: AdRequest) -> int:
-    """Return the bitset of what a request may be answered with, whatever the slot."""
-    bits = _any_of(snapshot.by_place, _places_of(request))
+def eligible(
+    snapshot: Snapshot,
+    request: AdRequest,
+    placement: Placement,
+    *,
+    campaigns: Collection[UUID] = (),
+    creatives: Collection[UUID] = (),
+) -> int:
+    """Return the bitset of the candidates for a placement that no rule keeps out, whatever the time.
+
+    `campaigns` and `creatives` are to be left out: those with nothing left to spend, those that the page shows already.
+    """
+    lineup = snapshot.lineups.get(placement.slot_id)
+    if lineup is None:
+        return 0
+    bits = _any_of(lineup.by_place, _places_of(request))
     blocked = request.blocked
-    bits &= ~_any_of(snapshot.by_advertiser, blocked.advertisers)
-    bits &= ~_any_of(snapshot.by_creative, blocked.creatives)
-    bits &= ~_any_of(snapshot.by_category, blocked.categories)
-    bits &= ~_any_of(snapshot.by_blocked_category, request.site.categories)
+    for index_, keys in (
+        (lineup.by_campaign, campaigns),
+        (lineup.by_creative, creatives),
+        (lineup.by_creative, blocked.creatives),
+        (lineup.by_advertiser, blocked.advertisers),
+    ):
+        if keys:
+            bits &= ~_any_of(index_, keys)
+    if blocked.categories:
+        bits &= ~_any_of(lineup.by_category, blocked.categories)
+    if request.site.categories:
+        bits &= ~_any_of(lineup.by_blocked_category, request.site.categories)
     limit = AUDIENCES[0] if request.privacy.coppa else request.content.max_rating
-    return bits if limit is None else bits & snapshot.by_audience.get(limit, 0)
+    return bits if limit is None else bits & lineup.by_audience[limit]
 
 
 def choose(snapshot: Snapshot, bits: int, placement: Placement, now: datetime, draw: int) -> Iterator[Candidate]:
     """Yield the candidates for a placement in the order in which they should be tried.
 
-    `bits` is what `eligible` returned, less what the page shows already. Priorities come strictly one after the other;
-    within one, each next candidate is drawn by weight. `draw` is a large random integer.
+    `bits` is what `eligible` returned. Priorities come strictly one after the other; within one, each next candidate is
+    drawn by weight from those that are left. `draw` is a large random integer.
     """
-    bits &= snapshot.by_slot.get(placement.slot_id, 0)
+    lineup = snapshot.lineups.get(placement.slot_id)
+    if lineup is None:
+        return
     second = int(now.timestamp())
-    for of_priority in snapshot.by_priority:
-        pool = [
-            candidate
-            for candidate in map(snapshot.candidates.__getitem__, members(bits & of_priority))
-            if candidate.starts_at <= second < candidate.ends_at and _is_time(candidate, now)
-        ]
-        total = sum(candidate.creative.weight for candidate in pool)
-        while pool:
-            draw, ticket = divmod(draw, total)
-            drawn = bisect(tuple(accumulate(candidate.creative.weight for candidate in pool)), ticket)
-            total -= pool[drawn].creative.weight
-            yield pool.pop(drawn)
+    for of_priority in lineup.by_priority:
+        numbers = members(bits & of_priority)
+        weights = [lineup.weights[number] for number in numbers]
+        while numbers:
+            totals = list(accumulate(weights))
+            draw, ticket = divmod(draw, totals[-1])
+            drawn = bisect_right(totals, ticket)
+            candidate = lineup.candidates[numbers[drawn]]
+            del numbers[drawn], weights[drawn]
+            if candidate.starts_at <= second < candidate.ends_at and _is_time(candidate, now):
+                yield candidate
 
 
-def members(bits: int) -> Iterator[int]:
-    """Yield the numbers of the bits that are set, lowest first."""
-    while bits:
-        lowest = bits & -bits
-        yield lowest.bit_length() - 1
-        bits ^= lowest
+def members(bits: int) -> list[int]:
+    """Return the numbers of the bits that are set, lowest first."""
+    octets = bits.to_bytes((bits.bit_length() + 7) // 8, "little")
+    return [
+        8 * found.start() + number for found in _NOT_ZERO.finditer(octets) for number in _NUMBERS[octets[found.start()]]
+    ]
+
+
+def _format(slot: SlotTerms) -> Format:
+    return slot.ad_type, slot.width, slot.height, frozenset(slot.media_types), slot.max_rating, slot.floor_cpm_micros
+
+
+def _lineup(slot: SlotTerms, of_shape: Iterable[Candidate]) -> Lineup:
+    widest = AUDIENCES.index(slot.max_rating)
+    candidates = tuple(
+        candidate
+        for candidate in of_shape
+        if candidate.creative.media_type in slot.media_types
+        and AUDIENCES.index(audience_of(candidate.creative.content_rating)) <= widest
+        and _pays(candidate.campaign.pricing, slot.floor_cpm_micros)
+    )
+    by_priority = _bits((c.campaign.priority,) for c in candidates)
+    return Lineup(
+        candidates=candidates,
+        weights=tuple(c.creative.weight for c in candidates),
+        by_place=_bits(_places(c.campaign.targeting) for c in candidates),
+        by_advertiser=_bits((c.campaign.advertiser_id,) for c in candidates),
+        by_campaign=_bits((c.campaign_id,) for c in candidates),
+        by_creative=_bits((c.creative_id,) for c in candidates),
+        by_category=_bits(c.campaign.categories for c in candidates),
+        by_blocked_category=_bits(c.campaign.blocked_categories for c in candidates),
+        by_audience=_up_to(_bits((audience_of(c.creative.content_rating),) for c in candidates)),
+        by_priority=tuple(by_priority[priority] for priority in sorted(by_priority)),
+    )
+
+
+def _pays(pricing: Pricing, floor_cpm_micros: int) -> bool:
+    return pricing.model != "cpm" or pricing.price_micros >= floor_cpm_micros
 
 
 def _candidate(creative_id: UUID, creative: CreativeTerms, campaign: CampaignTerms) -> Candidate:
@@ -194,14 +249,6 @@ def _places_of(request: AdRequest) -> Iterable[Place]:
     geo = request.geo
     country = geo.country and alpha_2(geo.country)
     return product({country, None}, {geo.region, None}, {geo.city and geo.city.casefold(), None}, {geo.zip, None})
-
-
-def _at_least(floor_cpm_micros: int, candidates: Sequence[Candidate]) -> int:
-    return _bitset(
-        number
-        for number, candidate in enumerate(candidates)
-        if candidate.campaign.pricing.model != "cpm" or candidate.campaign.pricing.price_micros >= floor_cpm_micros
-    )
 
 
 def _any_of(index_: Mapping[K, int], keys: Iterable[K]) -> int:

@@ -11,7 +11,7 @@ from msgspec import UNSET, Struct, structs
 from domain.errors import AlreadyExists, NotFound
 
 S = TypeVar("S")
-C = TypeVar("C", contravariant=True)
+C = TypeVar("C", contravariant=True)  # noqa: PLC0105  as its neighbours
 E = TypeVar("E")
 T = TypeVar("T", bound=Struct)
 

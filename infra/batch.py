@@ -198,14 +198,7 @@ def _append(facts: Facts, draft: Plan, request: Appending, held: Callable[[UUID]
     version = draft.versions.get(request.stream, 0)
     if version != request.expected_version:
         raise VersionConflict(request.stream, request.expected_version)
-    known = draft.budgets.get(request.subject) or facts.budgets.get(request.subject)
-    for event in request.events:
-        if isinstance(event, CampaignCreated):
-            known = draft.budgets[request.subject] = opened(request.subject, event)
-        elif isinstance(event, CampaignChanged) and known is not None:
-            known = relimited(known, event, held=held(request.subject), now=draft.now)
-            draft.budgets[request.subject] = known
-    draft.entries.extend(
+    entries = [
         Entry(
             stream=request.stream,
             version=version + number,
@@ -217,7 +210,16 @@ def _append(facts: Facts, draft: Plan, request: Appending, held: Callable[[UUID]
             event=event,
         )
         for number, event in enumerate(request.events, start=1)
-    )
+    ]
+    event_log.check_size(entries)
+    known = draft.budgets.get(request.subject) or facts.budgets.get(request.subject)
+    for event in request.events:
+        if isinstance(event, CampaignCreated):
+            known = draft.budgets[request.subject] = opened(request.subject, event)
+        elif isinstance(event, CampaignChanged) and known is not None:
+            known = relimited(known, event, held=held(request.subject), now=draft.now)
+            draft.budgets[request.subject] = known
+    draft.entries.extend(entries)
     draft.versions[request.stream] = version + len(request.events)
     return Receipt(
         id=request.subject,

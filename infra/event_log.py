@@ -12,6 +12,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
+from domain.errors import Refusal
 from domain.events import Entry
 from infra.database import Connection
 
@@ -30,6 +31,12 @@ class Recorded(Struct, frozen=True):
 
     position: int
     entry: Entry
+
+
+class EntryTooLarge(Refusal):
+    """What was asked for makes a larger entry than the log takes."""
+
+    code = "entry_too_large"
 
 
 class Head(Struct, frozen=True, kw_only=True):
@@ -93,6 +100,13 @@ def insert_parameters(ledger_id: UUID, after: int, entries: Sequence[Entry]) -> 
         "types": "\n".join([type_of(entry) for entry in entries]),
         "entries": b"\n".join([encode_entry(entry) for entry in entries]).decode(),
     }
+
+
+def check_size(entries: Iterable[Entry]) -> None:
+    """Raise EntryTooLarge when the log does not take one of these entries."""
+    for entry in entries:
+        if len(encode_entry(entry)) > ENTRY_BYTES_MAX:
+            raise EntryTooLarge(f"An entry of the log has at most {ENTRY_BYTES_MAX:,} bytes; ask for less at once.")
 
 
 def type_of(entry: Entry) -> str:

@@ -1,5 +1,6 @@
 """What Prometheus can ask a process for; the names are part of the interface."""
 
+from functools import cache
 from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -18,3 +19,28 @@ BATCHES_FAILED: Final = Counter("ledger_batches_failed", "Commits that did not c
 PROJECTION_LAG: Final = Gauge(
     "ledger_projection_lag_events", "How far a projection is behind its log.", ["projection"], multiprocess_mode="max"
 )
+
+
+# Looking a label up costs more than counting; the labels of hot paths are few, and looked up once.
+@cache
+def request_counter(operation: str, status: int) -> Counter:
+    """Return the counter of one operation and status."""
+    return REQUESTS.labels(operation, status)
+
+
+@cache
+def request_seconds(operation: str) -> Histogram:
+    """Return the histogram of one operation."""
+    return REQUEST_SECONDS.labels(operation)
+
+
+@cache
+def decision_counter(outcome: str) -> Counter:
+    """Return the counter of one outcome of a placement."""
+    return DECISIONS.labels(outcome)
+
+
+@cache
+def beacon_counter(kind: str, outcome: str) -> Counter:
+    """Return the counter of one kind of beacon and outcome."""
+    return BEACONS.labels(kind, outcome)

@@ -1,6 +1,7 @@
 """The serving snapshot: what this process may answer ad requests with, kept in memory and fed from the log."""
 
 import asyncio
+import gc
 from typing import Any, Final
 from uuid import UUID
 
@@ -62,6 +63,8 @@ class Serving:
                 creatives=dict(self._creatives),
                 slots=dict(self._slots),
             )
+            # What serves stays for long: the collector need not walk it while requests wait (80 ms for 30,000 creatives).
+            gc.freeze()
 
     async def follow(self, url: str) -> None:
         """Refresh whenever the log grows, until cancelled."""

@@ -87,11 +87,11 @@ def chosen(
 ) -> list[UUID]:
     """Return the creatives a placement gets, in the order in which they are tried."""
     snapshot = catalogue.snapshot()
-    found = choose(snapshot, eligible(snapshot, request), placement, now, draw)
+    found = choose(snapshot, eligible(snapshot, request, placement), placement, now, draw)
     return [candidate.creative_id for candidate in found]
 
 
-def _mostly(usual: Any, *others: Any) -> st.SearchStrategy[Any]:  # noqa: ANN401  values of any type
+def _mostly(usual: Any, *others: Any) -> st.SearchStrategy[Any]:
     return st.sampled_from([usual] * 9 * len(others) + list(others))
 
 

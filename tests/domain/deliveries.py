@@ -21,7 +21,7 @@ CAMPAIGN_ID: Final = CAMPAIGN_IDS[0]
 LIMITS: Final = ("budget_micros", "daily_budget_micros", "impression_budget", "daily_impression_budget")
 
 
-def ticket(decision: int = 1, *, pricing: Pricing = CPM, **fields: Any) -> Ticket:  # noqa: ANN401  any field of a ticket
+def ticket(decision: int = 1, *, pricing: Pricing = CPM, **fields: Any) -> Ticket:
     """Return the ticket of a decision, good for an hour from noon."""
     whole = Ticket(
         decision_id=UUID(int=decision),

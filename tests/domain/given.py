@@ -57,6 +57,6 @@ class Given(NamedTuple, Generic[S, C, E]):
         return Answer(self.decider, self.state, events, None)
 
 
-def given(decider: Decider[S, C, E], *events: Any) -> Given[S, C, E]:  # noqa: ANN401  or E would be inferred from them
+def given(decider: Decider[S, C, E], *events: Any) -> Given[S, C, E]:
     """Return the thing that these events make."""
     return Given(decider, fold(decider, None, events))

@@ -216,7 +216,7 @@ ENTRY: Final[Fields] = {
 }
 
 
-def _sorted(*values: Any) -> list[Any]:  # noqa: ANN401  dates or numbers
+def _sorted(*values: Any) -> list[Any]:
     """Return the values that are not None in order, each None where it was."""
     known = iter(sorted(value for value in values if value is not None))
     return [None if value is None else next(known) for value in values]

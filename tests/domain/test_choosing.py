@@ -62,7 +62,7 @@ def is_shown(
     return chosen(catalogue, request, now=now) == [CREATIVE_ID]
 
 
-def asking(**fields: Any) -> AdRequest:  # noqa: ANN401  any field of a request
+def asking(**fields: Any) -> AdRequest:
     """Return a request that says more than the least."""
     return structs.replace(REQUEST, **fields)
 
@@ -100,7 +100,7 @@ def test_an_auditor_can_repeat_a_choice(
 def test_a_creative_that_fits_is_shown() -> None:
     """The example that the other tests change in one respect each is shown, with what answering needs of it."""
     assert is_shown()
-    (candidate,) = catalogue_of().snapshot().candidates
+    (candidate,) = catalogue_of().snapshot().lineups[SLOT_ID].candidates
     assert (candidate.campaign_id, candidate.creative_id) == (CAMPAIGN_ID, CREATIVE_ID)
     assert (candidate.campaign, candidate.creative) == (CAMPAIGN, CREATIVE)
 
@@ -307,9 +307,10 @@ def test_priorities_come_strictly_one_after_the_other() -> None:
 
 
 def test_what_the_page_shows_already_is_left_out() -> None:
-    """Bits that the caller takes away are not offered."""
+    """What the page shows already is not offered."""
     snapshot = weighted(1, 1, 1).snapshot()
-    found = choose(snapshot, eligible(snapshot, REQUEST) & ~0b010, PLACEMENT, NOON, 12345)
+    left_out = [UUID(int=1)]
+    found = choose(snapshot, eligible(snapshot, REQUEST, PLACEMENT, creatives=left_out), PLACEMENT, NOON, 12345)
     assert {candidate.creative_id.int for candidate in found} == {0, 2}
 
 
@@ -323,7 +324,7 @@ def test_an_empty_snapshot_answers_every_request() -> None:
     """Before anything is known nothing is offered, and nothing fails."""
     request = asking(content=Content(max_rating="over_12"))
     for snapshot in (Snapshot(), Catalogue(campaigns={}, creatives={}, slots={SLOT_ID: Slot(terms=SLOT)}).snapshot()):
-        assert list(choose(snapshot, eligible(snapshot, request), PLACEMENT, NOON, 1)) == []
+        assert list(choose(snapshot, eligible(snapshot, request, PLACEMENT), PLACEMENT, NOON, 1)) == []
 
 
 def test_keys_open_the_active_slots() -> None:

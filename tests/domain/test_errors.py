@@ -63,7 +63,7 @@ def test_every_refusal_is_of_a_kind_that_doors_know() -> None:
         ),
     ],
 )
-def test_a_refusal_says_what_and_where(refusal: Refusal, kind: str, code: str, detail: str, pointer: Any) -> None:  # noqa: ANN401  a text or None
+def test_a_refusal_says_what_and_where(refusal: Refusal, kind: str, code: str, detail: str, pointer: Any) -> None:
     """A refusal carries kind, code, a sentence, and the place in the body when it has one."""
     assert (refusal.kind, refusal.code, refusal.detail, refusal.pointer) == (kind, code, detail, pointer)
     assert str(refusal) == detail

@@ -16,8 +16,9 @@ from domain.choosing import Candidate, index
 from domain.creative import Creative
 from domain.delivery import settle
 from domain.errors import BudgetBelowSpent
-from domain.events import CampaignChanged, CampaignCreated, CampaignTerms, CreativeCreated, CreativeTerms
+from domain.events import CampaignChanged, CampaignCreated, CampaignTerms, CreativeCreated, CreativeTerms, SlotTerms
 from domain.holds import Holds
+from domain.slot import Slot
 from domain.values import Pricing
 from tests.domain.deliveries import (
     CAMPAIGN_ID,
@@ -46,7 +47,8 @@ def candidate(pricing: Pricing = CPM, campaign_id: UUID = CAMPAIGN_ID) -> Candid
     """Return the only candidate of a campaign with this pricing."""
     campaign = CampaignTerms(**structs.asdict(stored(CampaignCreated)))
     creative = CreativeTerms(**structs.asdict(stored(CreativeCreated)))
-    (only,) = index(
+    slot = SlotTerms(name="Slot", ad_type=creative.ad_type, width=creative.width, height=creative.height)
+    snapshot = index(
         position=1,
         campaigns={campaign_id: Active(terms=structs.replace(campaign, pricing=pricing))},
         creatives={
@@ -54,12 +56,13 @@ def candidate(pricing: Pricing = CPM, campaign_id: UUID = CAMPAIGN_ID) -> Candid
                 terms=structs.replace(creative, campaign_id=campaign_id), status="active", review="approved"
             )
         },
-        slots={},
-    ).candidates
+        slots={UUID(int=401): Slot(terms=slot)},
+    )
+    (only,) = snapshot.lineups[UUID(int=401)].candidates
     return only
 
 
-def seeing(**fields: Any) -> Holds:  # noqa: ANN401  any field of a budget
+def seeing(**fields: Any) -> Holds:
     """Return holds beside one campaign's budget."""
     holds = Holds()
     holds.see({CAMPAIGN_ID: structs.replace(BUDGET, **fields)})

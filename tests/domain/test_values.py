@@ -72,13 +72,13 @@ NUMBERS: Final[list[tuple[Any, int, int]]] = [
 
 
 @pytest.mark.parametrize(("kind", "texts"), TEXTS)
-def test_texts_within_their_bounds_pass(kind: Any, texts: list[str]) -> None:  # noqa: ANN401  an annotated type
+def test_texts_within_their_bounds_pass(kind: Any, texts: list[str]) -> None:
     """A text passes up to its greatest length, in every script."""
     assert [text for text in texts if not passes(kind, json.dumps(text))] == []
 
 
 @pytest.mark.parametrize(("kind", "texts"), MISFITS)
-def test_texts_out_of_bounds_are_refused(kind: Any, texts: list[str]) -> None:  # noqa: ANN401  an annotated type
+def test_texts_out_of_bounds_are_refused(kind: Any, texts: list[str]) -> None:
     """A text that is too long, empty where it must not be, or not what it claims to be does not pass."""
     assert [text for text in texts if passes(kind, json.dumps(text))] == []
 
@@ -90,7 +90,7 @@ def test_only_web_addresses_without_credentials_pass(url: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "texts"), TEXTS)
-def test_control_characters_are_refused(kind: Any, texts: list[str]) -> None:  # noqa: ANN401  an annotated type
+def test_control_characters_are_refused(kind: Any, texts: list[str]) -> None:
     """No control character passes, in front, within or at the end; texts of many lines may have tabs and line ends."""
     refused = set(CONTROL_CHARACTERS) - (set("\t\n\r") if kind in {values.LongText, values.Markup} else set())
     text = texts[0]
@@ -116,7 +116,7 @@ def test_what_is_not_unicode_is_refused(raw: bytes) -> None:
 
 
 @pytest.mark.parametrize(("kind", "least", "most"), NUMBERS)
-def test_numbers_pass_between_their_bounds(kind: Any, least: int, most: int) -> None:  # noqa: ANN401  an annotated type
+def test_numbers_pass_between_their_bounds(kind: Any, least: int, most: int) -> None:
     """A whole number passes between its bounds and not beyond."""
     assert passes(kind, f"{least}")
     assert passes(kind, f"{most}")
@@ -162,7 +162,7 @@ def test_what_is_no_whole_number_is_refused(raw: str) -> None:
         (values.Audience, '"everyone"'),
     ],
 )
-def test_compounds_out_of_shape_are_refused(kind: Any, raw: str) -> None:  # noqa: ANN401  an annotated type
+def test_compounds_out_of_shape_are_refused(kind: Any, raw: str) -> None:
     """Unknown words and fields, missing fields, and lists over their bounds do not pass."""
     assert not passes(kind, raw)
 

@@ -1,0 +1,144 @@
+"""The schema: what the migrations make is what the tables declare, however often and by how many it is made."""
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.pool import NullPool
+
+from infra import schema
+from infra.database import APPLICATION_ROLE, Pool, connect
+from infra.tables import metadata
+from projections import catalogue
+from tests.conftest import with_database
+from tests.writing import owning, rows
+
+WITHOUT_LEDGER = {"alembic_version", "login_attempts"}
+"""The one is Alembic's; the other counts sign-ins before it is known to which ledger they lead."""
+
+STRUCTURE = """
+    SELECT table_name, column_name, ordinal_position, is_nullable, data_type, column_default,
+        col_description(format('public.%I', table_name)::regclass, ordinal_position::int) AS comment
+    FROM information_schema.columns WHERE table_schema = 'public' AND table_name <> 'alembic_version'
+    UNION ALL
+    SELECT tablename, indexname, 0, '', '', indexdef, NULL
+    FROM pg_indexes WHERE schemaname = 'public' AND tablename <> 'alembic_version'
+    UNION ALL
+    SELECT relname, relname, 0, '', '', '', obj_description(oid)
+    FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND relname <> 'alembic_version'
+    ORDER BY 1, 2
+"""
+
+RIGHTS = """
+    SELECT relname, array_agg(privilege_type::text ORDER BY privilege_type) AS rights
+    FROM pg_class, aclexplode(relacl)
+    WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND grantee = %s::regrole
+    GROUP BY relname
+"""
+
+
+def engine_of(url: str) -> Engine:
+    """Return SQLAlchemy's way to a database."""
+    return create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(url), poolclass=NullPool)
+
+
+@pytest.fixture
+def empty_url(cluster_url: str) -> Iterator[str]:
+    """A database that was never migrated."""
+    name = f"empty_{uuid4().hex}"
+    with psycopg.connect(with_database(cluster_url, "postgres"), autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE template0'.encode())
+        yield with_database(cluster_url, name)
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+
+
+def structure(url: str) -> list[tuple[Any, ...]]:
+    """Return all columns, indexes and comments of a database."""
+    with psycopg.connect(url) as connection:
+        return connection.execute(STRUCTURE.encode()).fetchall()
+
+
+def test_alembic_finds_nothing_left_to_migrate(database_url: str) -> None:
+    """The migrations leave nothing that Alembic would want to change."""
+    assert catalogue.PROJECTIONS  # importing the read models declares their tables
+    with engine_of(database_url).connect() as connection:
+        options = {"compare_type": True, "compare_server_default": True}
+        assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
+
+
+def test_the_migrated_schema_is_the_declared_one(database_url: str, empty_url: str) -> None:
+    """The migrations make what the tables would make directly: columns in their order, comments, partial indexes."""
+    with engine_of(empty_url).begin() as connection:
+        metadata.create_all(connection)
+    assert structure(database_url) == structure(empty_url)
+
+
+def test_migrating_at_once_and_again_is_harmless(empty_url: str) -> None:
+    """Several processes may migrate the same database at the same time, and it may be done over and over."""
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(schema.migrate, [empty_url] * 4))
+    migrated = structure(empty_url)
+    schema.migrate(empty_url)
+    assert structure(empty_url) == migrated
+    assert len({table for table, *_ in migrated}) == len(metadata.tables)
+
+
+async def test_the_revision_can_be_asked_for(empty_url: str) -> None:
+    """A database says at which revision it is, and that it has none."""
+    async with await connect(empty_url) as connection:
+        assert await schema.revision_of(connection) is None
+        await asyncio.to_thread(schema.migrate, empty_url)
+        assert await schema.revision_of(connection) == schema.newest_revision()
+    async with owning(empty_url) as owner, await connect(empty_url) as connection:
+        await owner.execute("DELETE FROM alembic_version")
+        assert await schema.revision_of(connection) is None
+
+
+def test_every_primary_key_begins_with_the_ledger(database_url: str) -> None:
+    """Every table can be distributed by its ledger: the primary key begins with it, and nothing refers across."""
+    with psycopg.connect(database_url) as connection:
+        keys = connection.execute("""
+            SELECT conrelid::regclass::text, (
+                SELECT attname FROM pg_attribute WHERE attrelid = conrelid AND attnum = conkey[1]
+            ) FROM pg_constraint WHERE contype = 'p' AND connamespace = 'public'::regnamespace
+        """).fetchall()
+        foreign = connection.execute("SELECT count(*) FROM pg_constraint WHERE contype = 'f'").fetchone()
+    assert {table for table, first in keys if first != "ledger_id"} == WITHOUT_LEDGER
+    assert {table for table, _ in keys} == set(metadata.tables) | {"alembic_version"}
+    assert foreign == (0,)
+
+
+async def test_the_service_has_no_more_rights_than_it_needs(pool: Pool) -> None:
+    """What is never to change can only be read and added to; what cannot be lost can only be changed."""
+    async with pool.connection() as connection:
+        found = await rows(connection, RIGHTS, APPLICATION_ROLE)
+    rights = {row["relname"]: set(row["rights"]) for row in found}
+    assert set(rights) == set(metadata.tables) | {"alembic_version"}
+    assert rights["alembic_version"] == {"SELECT"}
+    assert {table for table, may in rights.items() if may == {"INSERT", "SELECT"}} == {
+        "events",
+        "idempotency_keys",
+        "ledgers",
+    }
+    assert {table for table, may in rights.items() if may == {"INSERT", "SELECT", "UPDATE"}} == {
+        "budgets",
+        "checkpoints",
+        "ledger_heads",
+        "users",
+    }
+    assert all(may <= {"DELETE", "INSERT", "SELECT", "UPDATE"} for may in rights.values())
+
+
+async def test_every_connection_takes_the_services_role(pool: Pool, database_url: str) -> None:
+    """Whoever may sign in to the database, the service works with the rights of its role, in UTC."""
+    async with pool.connection() as pooled, await connect(database_url) as own:
+        for connection in (pooled, own):
+            found = await rows(connection, "SELECT current_user, current_setting('timezone') AS timezone")
+            assert found == [{"current_user": APPLICATION_ROLE, "timezone": "UTC"}]
