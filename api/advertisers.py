@@ -1,14 +1,17 @@
 """The door to advertisers."""
 
+from typing import Annotated
 from uuid import UUID
 
 from litestar import Controller, Response, get, patch, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, QueryParameter, RequestBody
 
 from api import lists, problems
 from api.access import may_manage, may_read
-from api.lists import Filter
 from api.services import Services
 from domain.advertiser import ADVERTISER, ChangeAdvertiser, CreateAdvertiser
+from domain.events import Availability
 from infra import clock
 from infra.batch import Receipt
 from infra.execute import Asked, execute
@@ -24,25 +27,38 @@ class AdvertiserController(Controller):
 
     @get(operation_id="list_advertisers", guards=[may_read], responses=problems.LISTING)
     async def browse(
-        self, asked: Asked, page: Listing, services: Services, status: Filter = None, name: Filter = None
+        self,
+        ledger_id: NamedDependency[UUID],
+        page: NamedDependency[Listing],
+        services: NamedDependency[Services],
+        status: Annotated[Availability | None, QueryParameter(description="Only those with this status.")] = None,
+        name: lists.Name = None,
     ) -> Page[AdvertiserRow]:
         """List advertisers."""
-        return await lists.browse(services, asked.ledger_id, READ_MODEL, page, status=status, name=name)
+        return await lists.browse(services, ledger_id, READ_MODEL, page, status=status, name=name)
 
     @get("/{advertiser_id:uuid}", operation_id="get_advertiser", guards=[may_read], responses=problems.READING_ONE)
-    async def show(self, advertiser_id: UUID, asked: Asked, services: Services) -> Response[AdvertiserRow]:
+    async def show(
+        self, advertiser_id: FromPath[UUID], ledger_id: NamedDependency[UUID], services: NamedDependency[Services]
+    ) -> Response[AdvertiserRow]:
         """Show an advertiser."""
-        return await lists.show(services, asked.ledger_id, READ_MODEL, advertiser_id)
+        return await lists.show(services, ledger_id, READ_MODEL, advertiser_id)
 
     @post(operation_id="create_advertiser", guards=[may_manage], responses=problems.CREATING)
-    async def create(self, data: CreateAdvertiser, asked: Asked, services: Services) -> Response[Receipt]:
+    async def create(
+        self, data: RequestBody[CreateAdvertiser], asked: NamedDependency[Asked], services: NamedDependency[Services]
+    ) -> Response[Receipt]:
         """Enter an advertiser."""
         answer = await execute(services.log, ADVERTISER, clock.fresh_id(), data, asked)
         return lists.receipt(answer, created=True)
 
     @patch("/{advertiser_id:uuid}", operation_id="change_advertiser", guards=[may_manage], responses=problems.CHANGING)
     async def change(
-        self, advertiser_id: UUID, data: ChangeAdvertiser, asked: Asked, services: Services
+        self,
+        advertiser_id: FromPath[UUID],
+        data: RequestBody[ChangeAdvertiser],
+        asked_if: NamedDependency[Asked],
+        services: NamedDependency[Services],
     ) -> Response[Receipt]:
         """Set fields of an advertiser."""
-        return lists.receipt(await execute(services.log, ADVERTISER, advertiser_id, data, asked))
+        return lists.receipt(await execute(services.log, ADVERTISER, advertiser_id, data, asked_if))

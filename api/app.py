@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from pathlib import Path
+from secrets import randbits
 from typing import Final
 
 import swagger_ui_bundle
@@ -27,7 +28,7 @@ from api.observe import observed
 from api.operations import OperationsController
 from api.people import PeopleController
 from api.reports import ReportController
-from api.requests import StrictRequest, asked
+from api.requests import StrictRequest, asked, asked_if, ledger_of
 from api.services import Services, services_of
 from api.sign_in import SignInController
 from api.slots import SlotController
@@ -41,6 +42,8 @@ from projections.serving import Serving
 
 BODY_BYTES_MAX: Final = 1_000_000
 POOL_CONNECTIONS_MAX: Final = 10
+WORKER_BITS: Final = 52
+"""A worker's number is drawn; two that draw the same would have to be alive at once, among 2**52."""
 ISSUER_WITHOUT_URL: Final = "campaign-ledger"
 
 DOCUMENTATION: Final = """
@@ -81,7 +84,9 @@ def create_app(configured: Settings | None = None) -> Litestar:
         request_max_body_size=BODY_BYTES_MAX,
         dependencies={
             "services": Provide(services_of, sync_to_thread=False),
+            "ledger_id": Provide(ledger_of, sync_to_thread=False),
             "asked": Provide(asked),
+            "asked_if": Provide(asked_if),
             "page": Provide(lists.listing, sync_to_thread=False),
         },
         exception_handlers=problems.EXCEPTION_HANDLERS,
@@ -116,12 +121,13 @@ async def serving(url: str, found: Settings) -> AsyncIterator[Services]:
         pool = await stack.enter_async_context(open_pool(url, size_max=POOL_CONNECTIONS_MAX))
         async with pool.connection() as connection:
             ledger_id = await installation.ledger_of(connection)
-            holds = Holds()
+            holds = Holds(randbits(WORKER_BITS))
             catalogue = Serving(ledger_id, holds)
             await catalogue.refresh(connection)
         writer = Writer(url, holds)
         writing = asyncio.create_task(writer.run(), name="writer")
         following = asyncio.create_task(catalogue.follow(url), name="serving")
+        stocking = asyncio.create_task(catalogue.keep_stocked(writer), name="stock")
         of_ledger = ledger_keys.of_ledger(secrets, ledger_id)
         try:
             yield Services(
@@ -135,11 +141,12 @@ async def serving(url: str, found: Settings) -> AsyncIterator[Services]:
                 issuer=found.public_url or ISSUER_WITHOUT_URL,
             )
         finally:
+            for task in (following, stocking):
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
             writer.close()
             await writing
-            following.cancel()
-            with suppress(asyncio.CancelledError):
-                await following
 
 
 def _documentation() -> OpenAPIConfig:

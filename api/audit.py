@@ -1,19 +1,20 @@
 """The door for auditors: the log itself, and how far what is read from it has come."""
 
 from typing import Annotated, Any, Final
+from uuid import UUID
 
 import msgspec
 from litestar import Controller, Request, Response, get
-from litestar.params import Parameter
+from litestar.di import NamedDependency
+from litestar.params import QueryParameter
 from msgspec import Struct
 
 from api import problems
 from api.access import may_audit
-from api.lists import Limit
+from api.lists import WITHOUT_NUL, Limit
 from api.services import Services
 from infra import event_log
 from infra.event_log import Text
-from infra.execute import Asked
 from projections import status
 from projections.listing import LIMIT_DEFAULT
 from projections.status import ProjectionStatus
@@ -21,9 +22,15 @@ from projections.status import ProjectionStatus
 NDJSON: Final = "application/x-ndjson"
 POSITION_MAX: Final = 2**62
 
-After = Annotated[int, Parameter(ge=0, le=POSITION_MAX, description="The position after which to begin.")]
-Type = Annotated[str | None, Parameter(query="type", max_length=100, description="The tag of an event.")]
-Stream = Annotated[str | None, Parameter(max_length=200, description="A stream, such as campaign-0199...")]
+After = Annotated[int, QueryParameter(ge=0, le=POSITION_MAX, description="The position after which to begin.")]
+Type = Annotated[
+    str | None,
+    QueryParameter(name="type", max_length=100, pattern=WITHOUT_NUL, description="Only events with this tag."),
+]
+Stream = Annotated[
+    str | None,
+    QueryParameter(max_length=200, pattern=WITHOUT_NUL, description="Only this stream, such as `campaign-0199...`."),
+]
 
 
 class LogPage(Struct, frozen=True, kw_only=True):
@@ -39,12 +46,18 @@ class AuditController(Controller):
     path = "/audit/v1"
     tags = ("audit",)
 
-    @get("/events", operation_id="read_log", guards=[may_audit], responses=problems.READING)
+    @get(
+        "/events",
+        operation_id="read_log",
+        guards=[may_audit],
+        responses=problems.READING,
+        also_as={NDJSON: "An entry a line, each a JSON object with its position and its exact text."},
+    )
     async def events(
         self,
         request: Request[Any, Any, Any],
-        asked: Asked,
-        services: Services,
+        ledger_id: NamedDependency[UUID],
+        services: NamedDependency[Services],
         after: After = 0,
         limit: Limit = LIMIT_DEFAULT,
         event_type: Type = None,
@@ -53,7 +66,7 @@ class AuditController(Controller):
         """Read the log in order, as JSON, or a line an entry for who accepts application/x-ndjson."""
         async with services.log.pool.connection() as connection:
             texts = await event_log.read_texts(
-                connection, asked.ledger_id, after, limit=limit, event_type=event_type, stream=stream
+                connection, ledger_id, after, limit=limit, event_type=event_type, stream=stream
             )
         if NDJSON in request.headers.get("Accept", ""):
             return Response(b"".join(msgspec.json.encode(text) + b"\n" for text in texts), media_type=NDJSON)
@@ -61,7 +74,9 @@ class AuditController(Controller):
         return Response(LogPage(items=texts, next_after=following))
 
     @get("/projections", operation_id="list_projections", guards=[may_audit], responses=problems.READING)
-    async def projections(self, asked: Asked, services: Services) -> list[ProjectionStatus]:
+    async def projections(
+        self, ledger_id: NamedDependency[UUID], services: NamedDependency[Services]
+    ) -> list[ProjectionStatus]:
         """Show how far each read model has come."""
         async with services.log.pool.connection() as connection:
-            return await status.read_status(connection, asked.ledger_id)
+            return await status.read_status(connection, ledger_id)

@@ -1,12 +1,14 @@
 """The door to campaigns."""
 
+from typing import Annotated, Literal
 from uuid import UUID
 
 from litestar import Controller, Response, get, patch, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, QueryParameter, RequestBody
 
 from api import lists, problems
 from api.access import may_manage, may_read
-from api.lists import Filter, Limit
 from api.services import Services
 from domain.campaign import (
     CAMPAIGN,
@@ -27,6 +29,8 @@ from projections.history import HistoryRow
 from projections.listing import LIMIT_DEFAULT, Listing, Page
 from projections.status import wait_for_commands
 
+Status = Literal["draft", "active", "paused", "completed", "expired", "inactive"]
+
 
 class CampaignController(Controller):
     """Who is shown what, when, where, and for how much."""
@@ -37,34 +41,42 @@ class CampaignController(Controller):
     @get(operation_id="list_campaigns", guards=[may_read], responses=problems.LISTING)
     async def browse(
         self,
-        asked: Asked,
-        page: Listing,
-        services: Services,
-        status: Filter = None,
-        advertiser_id: UUID | None = None,
-        name: Filter = None,
+        ledger_id: NamedDependency[UUID],
+        page: NamedDependency[Listing],
+        services: NamedDependency[Services],
+        status: Annotated[Status | None, QueryParameter(description="Only those with this status.")] = None,
+        advertiser_id: Annotated[UUID | None, QueryParameter(description="Only those of this advertiser.")] = None,
+        name: lists.Name = None,
     ) -> Page[CampaignRow]:
         """List campaigns."""
         return await lists.browse(
-            services, asked.ledger_id, READ_MODEL, page, status=status, advertiser_id=advertiser_id, name=name
+            services, ledger_id, READ_MODEL, page, status=status, advertiser_id=advertiser_id, name=name
         )
 
     @get("/{campaign_id:uuid}", operation_id="get_campaign", guards=[may_read], responses=problems.READING_ONE)
-    async def show(self, campaign_id: UUID, asked: Asked, services: Services) -> Response[CampaignRow]:
+    async def show(
+        self, campaign_id: FromPath[UUID], ledger_id: NamedDependency[UUID], services: NamedDependency[Services]
+    ) -> Response[CampaignRow]:
         """Show a campaign."""
-        return await lists.show(services, asked.ledger_id, READ_MODEL, campaign_id)
+        return await lists.show(services, ledger_id, READ_MODEL, campaign_id)
 
     @post(operation_id="create_campaign", guards=[may_manage], responses=problems.CREATING)
-    async def create(self, data: CreateCampaign, asked: Asked, services: Services) -> Response[Receipt]:
+    async def create(
+        self, data: RequestBody[CreateCampaign], asked: NamedDependency[Asked], services: NamedDependency[Services]
+    ) -> Response[Receipt]:
         """Draft a campaign."""
         return lists.receipt(await execute(services.log, CAMPAIGN, clock.fresh_id(), data, asked), created=True)
 
     @patch("/{campaign_id:uuid}", operation_id="change_campaign", guards=[may_manage], responses=problems.CHANGING)
     async def change(
-        self, campaign_id: UUID, data: ChangeCampaign, asked: Asked, services: Services
+        self,
+        campaign_id: FromPath[UUID],
+        data: RequestBody[ChangeCampaign],
+        asked_if: NamedDependency[Asked],
+        services: NamedDependency[Services],
     ) -> Response[Receipt]:
         """Set fields of a campaign; budgets may be raised at any time, and lowered to what is spent and held."""
-        return lists.receipt(await execute(services.log, CAMPAIGN, campaign_id, data, asked))
+        return lists.receipt(await execute(services.log, CAMPAIGN, campaign_id, data, asked_if))
 
     @post(
         "/{campaign_id:uuid}/activate",
@@ -73,9 +85,11 @@ class CampaignController(Controller):
         guards=[may_manage],
         responses=problems.STEPPING,
     )
-    async def activate(self, campaign_id: UUID, asked: Asked, services: Services) -> Response[Receipt]:
+    async def activate(
+        self, campaign_id: FromPath[UUID], asked_if: NamedDependency[Asked], services: NamedDependency[Services]
+    ) -> Response[Receipt]:
         """Let a campaign be served on its flight dates."""
-        return await _step(services, campaign_id, ActivateCampaign(), asked)
+        return await _step(services, campaign_id, ActivateCampaign(), asked_if)
 
     @post(
         "/{campaign_id:uuid}/pause",
@@ -84,9 +98,11 @@ class CampaignController(Controller):
         guards=[may_manage],
         responses=problems.STEPPING,
     )
-    async def pause(self, campaign_id: UUID, asked: Asked, services: Services) -> Response[Receipt]:
+    async def pause(
+        self, campaign_id: FromPath[UUID], asked_if: NamedDependency[Asked], services: NamedDependency[Services]
+    ) -> Response[Receipt]:
         """Stop serving a campaign for the time being."""
-        return await _step(services, campaign_id, PauseCampaign(), asked)
+        return await _step(services, campaign_id, PauseCampaign(), asked_if)
 
     @post(
         "/{campaign_id:uuid}/complete",
@@ -95,9 +111,11 @@ class CampaignController(Controller):
         guards=[may_manage],
         responses=problems.STEPPING,
     )
-    async def complete(self, campaign_id: UUID, asked: Asked, services: Services) -> Response[Receipt]:
+    async def complete(
+        self, campaign_id: FromPath[UUID], asked_if: NamedDependency[Asked], services: NamedDependency[Services]
+    ) -> Response[Receipt]:
         """Bring a campaign to its end."""
-        return await _step(services, campaign_id, CompleteCampaign(), asked)
+        return await _step(services, campaign_id, CompleteCampaign(), asked_if)
 
     @post(
         "/{campaign_id:uuid}/archive",
@@ -106,28 +124,30 @@ class CampaignController(Controller):
         guards=[may_manage],
         responses=problems.STEPPING,
     )
-    async def archive(self, campaign_id: UUID, asked: Asked, services: Services) -> Response[Receipt]:
+    async def archive(
+        self, campaign_id: FromPath[UUID], asked_if: NamedDependency[Asked], services: NamedDependency[Services]
+    ) -> Response[Receipt]:
         """Put a campaign away."""
-        return await _step(services, campaign_id, ArchiveCampaign(), asked)
+        return await _step(services, campaign_id, ArchiveCampaign(), asked_if)
 
     @get(
         "/{campaign_id:uuid}/history",
         operation_id="get_campaign_history",
         guards=[may_read],
-        responses=problems.READING_ONE,
+        responses=problems.LISTING_OF_ONE,
     )
     async def read_history(
         self,
-        campaign_id: UUID,
-        asked: Asked,
-        services: Services,
-        limit: Limit = LIMIT_DEFAULT,
+        campaign_id: FromPath[UUID],
+        ledger_id: NamedDependency[UUID],
+        services: NamedDependency[Services],
+        limit: lists.Limit = LIMIT_DEFAULT,
         cursor: lists.Cursor = None,
     ) -> Page[HistoryRow]:
         """Show what happened to a campaign, who did it and when, oldest first."""
         async with services.log.pool.connection() as connection:
-            await wait_for_commands(connection, asked.ledger_id, history.PROJECTION.name)
-            return await history.read(connection, asked.ledger_id, campaign_id, cursor=cursor, limit=limit)
+            await wait_for_commands(connection, ledger_id, history.PROJECTION.name)
+            return await history.read(connection, ledger_id, campaign_id, cursor=cursor, limit=limit)
 
 
 async def _step(services: Services, campaign_id: UUID, step: CampaignStep, asked: Asked) -> Response[Receipt]:

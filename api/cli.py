@@ -1,11 +1,11 @@
 """The `ledger` command. Exit status: 0 done, 1 found something wrong, 2 could not be run as asked."""
 
 import asyncio
-import os
-import signal
 import sys
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Final
 
 import click
@@ -13,9 +13,14 @@ import msgspec
 import psycopg
 
 from api import logs
+from api.ad_slot import Unanswered
 from api.background import work as work_in_background
-from api.lifeline import hung_on
-from api.serve import prepare
+from api.demo import NotADemo
+from api.demo import demo as serve_demo
+from api.lifeline import until_stopped
+from api.play import CouldNotPlay, Summary
+from api.play import play as play_log
+from api.serve import CannotListen, prepare
 from api.serve import serve as serve_until_stopped
 from domain.errors import Refusal
 from infra import installation, settings, users
@@ -29,54 +34,125 @@ from projections import status
 from projections.status import ProjectionStatus
 
 COULD_NOT_RUN: Final = 2
+COULD_NOT_RUN_BECAUSE: Final = (
+    *(CannotListen, CouldNotPlay, DataFolderHeld, NotADemo, NotInstalled),
+    *(PostgresFailed, Refusal, SecretUnfit, SettingMissing, Unanswered),
+)
+PROGRESS_EVERY_SECONDS: Final = 5
+
+ABOUT_ALL: Final = """
+Exit status: 0 done, 1 found something wrong, 2 could not be run as asked.
+
+\b
+Environment:
+  LEDGER_DATABASE_URL         the PostgreSQL to use; not set: the service starts its own
+  LEDGER_DATA_DIR             where that one and its keys are kept [default: .ledger]
+  LEDGER_SECRET_KEY           32 random bytes or more in base64url, needed with LEDGER_DATABASE_URL
+  LEDGER_PREVIOUS_SECRET_KEY  the one before, while it is being replaced
+  LEDGER_SIGNING_KEY_FILE     an Ed25519 key in PEM, needed with LEDGER_DATABASE_URL
+  LEDGER_PUBLIC_URL           where ad slots reach the service, when it is not where they asked
+  LEDGER_ADMIN_EMAIL          with LEDGER_ADMIN_PASSWORD: the first admin of an empty ledger
+  LEDGER_LOG_LEVEL            debug, info, warning or error [default: info]
+"""
 
 _data_dir = click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where the service keeps its own PostgreSQL and keys when LEDGER_DATABASE_URL is not set. [default: .ledger]",
+    help="Where the service keeps its own PostgreSQL and keys, unless LEDGER_DATABASE_URL is set. "
+    "[default: LEDGER_DATA_DIR or .ledger]",
+)
+_host = click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+_port = click.option(
+    "--port", default=8000, show_default=True, type=click.IntRange(1, 65_535), help="The port to listen on."
 )
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog=ABOUT_ALL)
 @click.version_option(package_name="campaign-ledger")
 def ledger() -> None:
     """An event-sourced ledger for advertising campaigns."""
 
 
 @ledger.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65_535), help="The port to listen on.")
+@_host
+@_port
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="How many web processes.")
 @_data_dir
 @click.option(
     "--background/--no-background", default=True, show_default=True, help="Run the background worker as well."
 )
 def serve(host: str, port: int, workers: int, data_dir: Path | None, background: bool) -> None:  # noqa: FBT001  click
-    """Serve the API; with no database configured, on a PostgreSQL of its own.
+    """Serve the API, and do the background work.
 
-    LEDGER_ADMIN_EMAIL and LEDGER_ADMIN_PASSWORD make the first admin of an empty ledger.
+    With no database configured it runs on a PostgreSQL of its own. The database is brought up to date first. LEDGER_ADMIN_EMAIL and LEDGER_ADMIN_PASSWORD make the first admin of an
+    empty ledger. Ends with 0 when it is told to stop, with 2 when it cannot start.
     """
     serve_until_stopped(host=host, port=port, workers=workers, data_dir=data_dir, background=background)
 
 
 @ledger.command()
+@_host
+@_port
+@_data_dir
+def demo(host: str, port: int, data_dir: Path | None) -> None:
+    """Serve a lived-in example.
+
+    There are campaigns in every state and a day of traffic, and more is trickling in while it runs. Prints an admin's credentials, new ones at every start, and what to try. Nothing is made twice: the next start goes
+    on with the same ledger. Takes an empty ledger, or one that it made; for any other it ends with 2.
+    """
+    serve_demo(host=host, port=port, data_dir=data_dir)
+
+
+@ledger.command()
+@click.argument("log", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--clicks", type=click.Path(path_type=Path), help="The clicks that belong to FILE, in its format.")
+@click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="Where the service is.")
+@click.option("--slot-key", required=True, help="A key of any of its slots.")
+@click.option(
+    "--parallel", default=8, show_default=True, type=click.IntRange(1, 256), help="How many connections ask at once."
+)
+@_as_json
+def play(log: Path, clicks: Path | None, url: str, slot_key: str, parallel: int, as_json: bool) -> None:  # noqa: FBT001  click
+    """Play a recorded log against a running service.
+
+    FILE has the format of the iPinYou contest: 24 columns separated by tabs, no header. A row asks for a creative for
+    the slot of its size, and reports the impression as of the row's time; a row whose bid id came before reports the
+    same impression again. Of --clicks, which are kept in memory, those are reported that have an impression in FILE.
+
+    Exit status: 0 all was played; 1 rows were malformed, or the service refused something; 2 a file cannot be read, or
+    the service does not answer or refuses the key.
+    """
+    with _progress(log) as progress:
+        found = asyncio.run(
+            play_log(log, clicks, url=url, slot_key=slot_key, parallel=parallel, progress=progress),
+        )
+    click.echo(msgspec.json.encode(found) if as_json else "\n".join(_told(found)))
+    sys.exit(bool(found.malformed or found.refused))
+
+
+@ledger.command()
 @_data_dir
 def work(data_dir: Path | None) -> None:
-    """Run the background worker: read models, and what the dates of campaigns ask for.
+    """Run a background worker alone.
 
-    Several may run; each job is done by one of them.
+    It keeps the read models, and does what the dates of campaigns ask for. Several may run; each job is done by one of
+    them. `ledger serve` runs one as well, unless it is told --no-background.
     """
     found = settings.read(data_dir=data_dir)
     logs.configure(found.log_level)
     with installation.database(found) as url:
-        asyncio.run(_until_stopped(url, found.lifeline))
+        asyncio.run(until_stopped(work_in_background(url), found.lifeline))
 
 
 @ledger.command()
 @_data_dir
 def migrate(data_dir: Path | None) -> None:
-    """Bring the database up to this version, and make what an installation begins with."""
+    """Bring the database up to date.
+
+    Makes what an installation begins with as well: a ledger and, of LEDGER_ADMIN_EMAIL and LEDGER_ADMIN_PASSWORD, its
+    first admin. `ledger serve` does the same when it starts.
+    """
     found = settings.read(data_dir=data_dir)
     with installation.database(found) as url:
         prepare(url, found)
@@ -92,7 +168,10 @@ def projections() -> None:
 @_data_dir
 @_as_json
 def list_projections(data_dir: Path | None, as_json: bool) -> None:  # noqa: FBT001  click
-    """Show how far each read model has come; exit with 1 when one of them could not apply an event."""
+    """Show how far each read model has come.
+
+    Lag is how many events it is behind, parked how many it could not apply: if there are any, the exit status is 1.
+    """
     with installation.database(settings.read(data_dir=data_dir)) as url:
         found = asyncio.run(_statuses(url))
     if as_json:
@@ -118,7 +197,11 @@ def user() -> None:
 @_data_dir
 @_as_json
 def create_user(email: str, role: users.Role, data_dir: Path | None, as_json: bool) -> None:  # noqa: FBT001  click
-    """Add a person; the password is asked for, or read from standard input."""
+    """Add a person.
+
+    The password is asked for, or read from standard input when that is no terminal. Ends with 2 when the e-mail address
+    is taken or the password is refused.
+    """
     if sys.stdin.isatty():
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     else:
@@ -139,20 +222,51 @@ async def _statuses(url: str) -> list[ProjectionStatus]:
         return await status.read_status(connection, await installation.ledger_of(connection))
 
 
-async def _until_stopped(url: str, lifeline: int | None) -> None:
-    working = asyncio.create_task(work_in_background(url))
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, working.cancel)
-    with hung_on(lifeline, stop=[os.getpid()]), suppress(asyncio.CancelledError):
-        await working
+@contextmanager
+def _progress(log: Path) -> Iterator[Callable[[int, int], None]]:
+    """Yield what shows on standard error how far a log has been played: a bar, or a line every few seconds."""
+    size = log.stat().st_size if log.is_file() else 0
+    if sys.stderr.isatty():
+        with click.progressbar(length=size, label=f"Playing {log.name}", file=sys.stderr) as bar:
+            yield lambda end, _rows: bar.update(end - bar.pos)
+        return
+    told_at = monotonic()
+
+    def tell(end: int, rows: int) -> None:
+        nonlocal told_at
+        if monotonic() - told_at >= PROGRESS_EVERY_SECONDS:
+            told_at = monotonic()
+            click.echo(f"{rows:,} rows of {log.name} played, {end / max(1, size):.0%}", err=True)
+
+    yield tell
+
+
+def _told(found: Summary) -> Iterator[str]:
+    for name, count, counts in (
+        ("rows", found.rows, {}),
+        ("decisions", found.decisions, {}),
+        ("impressions recorded", found.impressions, {}),
+        ("repeated", found.repeated, {}),
+        ("clicks recorded", found.clicks, {}),
+        ("clicks repeated", found.repeated_clicks, {}),
+        ("clicks without impression", found.clicks_without_impression, {}),
+        ("recorded, not billed", sum(found.unbilled.values()), found.unbilled),
+        ("no bid", sum(found.no_bids.values()), found.no_bids),
+        ("no slot of that size", sum(found.without_slot.values()), found.without_slot),
+        ("refused", sum(found.refused.values()), found.refused),
+        ("malformed rows", found.malformed, {}),
+    ):
+        reasons = ", ".join(f"{reason} {number:,}" for reason, number in sorted(counts.items()))
+        yield f"{name:<26}{count:>12,}" + (f"  ({reasons})" if reasons else "")
+    yield from (f"  {line}" for line in found.malformed_lines)
+    yield f"{'seconds':<26}{found.seconds:>12,.1f}  ({found.rows_per_second:,.0f} rows/s)"
 
 
 def main() -> None:
     """Run the command line; what keeps a command from being run is said in a sentence."""
     try:
         ledger()
-    except (DataFolderHeld, NotInstalled, PostgresFailed, Refusal, SecretUnfit, SettingMissing) as error:
+    except COULD_NOT_RUN_BECAUSE as error:
         click.echo(f"ledger: {error}", err=True)
         sys.exit(COULD_NOT_RUN)
     except psycopg.OperationalError as error:

@@ -1,12 +1,14 @@
 """The door to creatives."""
 
+from typing import Annotated
 from uuid import UUID
 
 from litestar import Controller, Response, get, patch, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, QueryParameter, RequestBody
 
 from api import lists, problems
 from api.access import may_manage, may_read
-from api.lists import Filter
 from api.services import Services
 from domain.creative import (
     CREATIVE,
@@ -16,8 +18,10 @@ from domain.creative import (
     ChangeCreative,
     CreateCreative,
     CreativeCommand,
+    CreativeStatus,
     DenyCreative,
     PauseCreative,
+    Review,
     SubmitCreative,
 )
 from infra import clock
@@ -36,34 +40,42 @@ class CreativeController(Controller):
     @get(operation_id="list_creatives", guards=[may_read], responses=problems.LISTING)
     async def browse(
         self,
-        asked: Asked,
-        page: Listing,
-        services: Services,
-        status: Filter = None,
-        review: Filter = None,
-        campaign_id: UUID | None = None,
-        name: Filter = None,
+        ledger_id: NamedDependency[UUID],
+        page: NamedDependency[Listing],
+        services: NamedDependency[Services],
+        status: Annotated[CreativeStatus | None, QueryParameter(description="Only those with this status.")] = None,
+        review: Annotated[Review | None, QueryParameter(description="Only those whose review stands so.")] = None,
+        campaign_id: Annotated[UUID | None, QueryParameter(description="Only those of this campaign.")] = None,
+        name: lists.Name = None,
     ) -> Page[CreativeRow]:
         """List creatives."""
         filters = {"status": status, "review": review, "campaign_id": campaign_id, "name": name}
-        return await lists.browse(services, asked.ledger_id, READ_MODEL, page, **filters)
+        return await lists.browse(services, ledger_id, READ_MODEL, page, **filters)
 
     @get("/{creative_id:uuid}", operation_id="get_creative", guards=[may_read], responses=problems.READING_ONE)
-    async def show(self, creative_id: UUID, asked: Asked, services: Services) -> Response[CreativeRow]:
+    async def show(
+        self, creative_id: FromPath[UUID], ledger_id: NamedDependency[UUID], services: NamedDependency[Services]
+    ) -> Response[CreativeRow]:
         """Show a creative."""
-        return await lists.show(services, asked.ledger_id, READ_MODEL, creative_id)
+        return await lists.show(services, ledger_id, READ_MODEL, creative_id)
 
     @post(operation_id="create_creative", guards=[may_manage], responses=problems.CREATING)
-    async def create(self, data: CreateCreative, asked: Asked, services: Services) -> Response[Receipt]:
+    async def create(
+        self, data: RequestBody[CreateCreative], asked: NamedDependency[Asked], services: NamedDependency[Services]
+    ) -> Response[Receipt]:
         """Draft a creative for a campaign."""
         return lists.receipt(await execute(services.log, CREATIVE, clock.fresh_id(), data, asked), created=True)
 
     @patch("/{creative_id:uuid}", operation_id="change_creative", guards=[may_manage], responses=problems.CHANGING)
     async def change(
-        self, creative_id: UUID, data: ChangeCreative, asked: Asked, services: Services
+        self,
+        creative_id: FromPath[UUID],
+        data: RequestBody[ChangeCreative],
+        asked_if: NamedDependency[Asked],
+        services: NamedDependency[Services],
     ) -> Response[Receipt]:
         """Set fields of a creative; when what is shown changes after a review, it waits for the next one."""
-        return await _execute(services, creative_id, data, asked)
+        return await _execute(services, creative_id, data, asked_if)
 
     @post(
         "/{creative_id:uuid}/submit",
@@ -72,9 +84,11 @@ class CreativeController(Controller):
         guards=[may_manage],
         responses=problems.STEPPING,
     )
-    async def submit(self, creative_id: UUID, asked: Asked, services: Services) -> Response[Receipt]:
+    async def submit(
+        self, creative_id: FromPath[UUID], asked_if: NamedDependency[Asked], services: NamedDependency[Services]
+    ) -> Response[Receipt]:
         """Ask for the review of a creative."""
-        return await _execute(services, creative_id, SubmitCreative(), asked)
+        return await _execute(services, creative_id, SubmitCreative(), asked_if)
 
     @post(
         "/{creative_id:uuid}/approve",
@@ -83,9 +97,11 @@ class CreativeController(Controller):
         guards=[may_manage],
         responses=problems.STEPPING,
     )
-    async def approve(self, creative_id: UUID, asked: Asked, services: Services) -> Response[Receipt]:
+    async def approve(
+        self, creative_id: FromPath[UUID], asked_if: NamedDependency[Asked], services: NamedDependency[Services]
+    ) -> Response[Receipt]:
         """Let a creative pass its review."""
-        return await _execute(services, creative_id, ApproveCreative(), asked)
+        return await _execute(services, creative_id, ApproveCreative(), asked_if)
 
     @post(
         "/{creative_id:uuid}/deny",
@@ -94,9 +110,15 @@ class CreativeController(Controller):
         guards=[may_manage],
         responses=problems.CHANGING,
     )
-    async def deny(self, creative_id: UUID, data: DenyCreative, asked: Asked, services: Services) -> Response[Receipt]:
+    async def deny(
+        self,
+        creative_id: FromPath[UUID],
+        data: RequestBody[DenyCreative],
+        asked_if: NamedDependency[Asked],
+        services: NamedDependency[Services],
+    ) -> Response[Receipt]:
         """Turn a creative down, and say why."""
-        return await _execute(services, creative_id, data, asked)
+        return await _execute(services, creative_id, data, asked_if)
 
     @post(
         "/{creative_id:uuid}/activate",
@@ -105,9 +127,11 @@ class CreativeController(Controller):
         guards=[may_manage],
         responses=problems.STEPPING,
     )
-    async def activate(self, creative_id: UUID, asked: Asked, services: Services) -> Response[Receipt]:
+    async def activate(
+        self, creative_id: FromPath[UUID], asked_if: NamedDependency[Asked], services: NamedDependency[Services]
+    ) -> Response[Receipt]:
         """Let an approved creative be served."""
-        return await _execute(services, creative_id, ActivateCreative(), asked)
+        return await _execute(services, creative_id, ActivateCreative(), asked_if)
 
     @post(
         "/{creative_id:uuid}/pause",
@@ -116,9 +140,11 @@ class CreativeController(Controller):
         guards=[may_manage],
         responses=problems.STEPPING,
     )
-    async def pause(self, creative_id: UUID, asked: Asked, services: Services) -> Response[Receipt]:
+    async def pause(
+        self, creative_id: FromPath[UUID], asked_if: NamedDependency[Asked], services: NamedDependency[Services]
+    ) -> Response[Receipt]:
         """Stop serving a creative for the time being."""
-        return await _execute(services, creative_id, PauseCreative(), asked)
+        return await _execute(services, creative_id, PauseCreative(), asked_if)
 
     @post(
         "/{creative_id:uuid}/archive",
@@ -127,9 +153,11 @@ class CreativeController(Controller):
         guards=[may_manage],
         responses=problems.STEPPING,
     )
-    async def archive(self, creative_id: UUID, asked: Asked, services: Services) -> Response[Receipt]:
+    async def archive(
+        self, creative_id: FromPath[UUID], asked_if: NamedDependency[Asked], services: NamedDependency[Services]
+    ) -> Response[Receipt]:
         """Put a creative away."""
-        return await _execute(services, creative_id, ArchiveCreative(), asked)
+        return await _execute(services, creative_id, ArchiveCreative(), asked_if)
 
 
 async def _execute(services: Services, creative_id: UUID, command: CreativeCommand, asked: Asked) -> Response[Receipt]:

@@ -1,6 +1,7 @@
 """The door of ad slots: which creative to show. No request here touches the database."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from time import monotonic
 from typing import Any, Final, Literal
 from uuid import UUID
 
@@ -84,39 +85,8 @@ class DecisionController(Controller):
         """Choose creatives for the placements of a page; the first impression of each is held for a while."""
         services = services_of(request)
         slot_of(request, services)
-        snapshot = services.serving.snapshot
-        now = clock.now()
-        shown: list[UUID] = []
-        maker = _Maker(services, data, _base_url(services, request), now)
-        decisions = []
-        for number, placement in enumerate(data.placements):
-            slot = snapshot.slots.get(placement.slot_id)
-            if slot is None:
-                raise UnknownReference("active slot", placement.slot_id, pointer=f"/placements/{number}/slot_id")
-            ads: list[Ad] = []
-            reason: NoBidReason = "no_matching_creative"
-            first_id = clock.fresh_id()
-            bits = eligible(snapshot, data, placement, creatives=shown)
-            for candidate in choose(snapshot, bits, placement, now, draw(services.ledger_keys.draw, first_id)):
-                decision_id = clock.fresh_id() if ads else first_id
-                if not data.test and not services.serving.holds.take(
-                    candidate, decision_id, now=now, hold_seconds=slot.hold_seconds
-                ):
-                    reason = "no_budget"
-                    continue
-                ads.append(maker.ad(candidate, placement, slot, decision_id))
-                shown.append(candidate.creative_id)
-                if len(ads) == placement.count:
-                    break
-            missing = placement.count - len(ads)
-            if ads:
-                metrics.decision_counter("filled").inc(len(ads))
-            if missing:
-                metrics.decision_counter(reason).inc(missing)
-            decisions.append(
-                PlacementDecision(placement_id=placement.id, ads=ads, no_bid_reason=reason if missing else None)
-            )
-        return DecisionResponse(id=data.id, decisions=decisions)
+        page = _Page(services, data, _base_url(services, request))
+        return DecisionResponse(id=data.id, decisions=[page.fill(number) for number in range(len(data.placements))])
 
     @get("/slots", operation_id="list_ad_slots", responses=problems.READING)
     async def list_slots(self, request: Request[Any, Any, Any]) -> list[AdSlot]:
@@ -129,24 +99,60 @@ class DecisionController(Controller):
         ]
 
 
-class _Maker:
-    """Makes the ads of one request, from what they have in common."""
+class _Page:
+    """The placements of one request, filled one after the other, no creative twice."""
 
-    def __init__(self, services: Services, request: AdRequest, base_url: str, now: datetime) -> None:
-        self._tokens = services.beacon_tokens
+    def __init__(self, services: Services, request: AdRequest, base_url: str) -> None:
+        self._services = services
+        self._serving = services.serving
+        self._snapshot = services.serving.snapshot
+        self._request = request
         self._base_url = base_url
-        self._now = now
-        self._test = request.test
-        self._geo = request.geo
+        self._now = clock.now()
+        self._tick = monotonic()
+        self._shown: list[UUID] = []
         self._country = request.geo.country and alpha_2(request.geo.country)
         viewer = request.viewer.id if may_identify(request) else None
         self._viewer = viewer and pseudonym(services.ledger_keys.viewer, viewer)
 
-    def ad(self, candidate: Candidate, placement: Placement, slot: SlotTerms, decision_id: UUID) -> Ad:
+    def fill(self, number: int) -> PlacementDecision:
+        """Return what the placement of that number gets; raise UnknownReference when its slot is not active."""
+        placement = self._request.placements[number]
+        slot = self._snapshot.slots.get(placement.slot_id)
+        if slot is None:
+            raise UnknownReference("active slot", placement.slot_id, pointer=f"/placements/{number}/slot_id")
+        bits = eligible(self._snapshot, self._request, placement, creatives=self._shown)
+        sold_out = 0 if self._request.test else bits & self._serving.sold_out(placement.slot_id)
+        decision_id = clock.fresh_id()
+        drawn = draw(self._services.ledger_keys.draw, decision_id)
+        ads: list[Ad] = []
+        for candidate in choose(self._snapshot, bits & ~sold_out, placement, self._now, drawn):
+            if not self._hold(candidate, decision_id, slot):
+                sold_out = 1
+                continue
+            ads.append(self._ad(candidate, placement, slot, decision_id))
+            if len(ads) == placement.count:
+                break
+            decision_id = clock.fresh_id()
+        self._shown.extend(ad.creative_id for ad in ads)
+        reason: NoBidReason = "no_budget" if sold_out else "no_matching_creative"
+        if ads:
+            metrics.decision_counter("filled").inc(len(ads))
+        if missing := placement.count - len(ads):
+            metrics.decision_counter(reason).inc(missing)
+        return PlacementDecision(placement_id=placement.id, ads=ads, no_bid_reason=reason if missing else None)
+
+    def _hold(self, candidate: Candidate, decision_id: UUID, slot: SlotTerms) -> bool:
+        if self._request.test or not candidate.limited:
+            return True
+        holds = self._serving.holds
+        return holds.take(candidate.campaign_id, decision_id, tick=self._tick, hold_seconds=slot.hold_seconds)
+
+    def _ad(self, candidate: Candidate, placement: Placement, slot: SlotTerms, decision_id: UUID) -> Ad:
         """Return a creative with its signed tokens."""
-        expires_at = int(self._now.timestamp()) + slot.token_seconds
         creative, campaign = candidate.creative, candidate.campaign
-        impression, view, click = self._tokens.sign_all(
+        second = int(self._now.timestamp())
+        impression, view, click = self._services.beacon_tokens.sign_all(
             Ticket(
                 decision_id=decision_id,
                 campaign_id=candidate.campaign_id,
@@ -154,13 +160,15 @@ class _Maker:
                 advertiser_id=campaign.advertiser_id,
                 slot_id=placement.slot_id,
                 country=self._country,
-                region=self._geo.region,
-                city=self._geo.city,
+                region=self._request.geo.region,
+                city=self._request.geo.city,
                 viewer=self._viewer,
-                expires_at=expires_at,
+                expires_at=second + slot.token_seconds,
+                hold_expires_at=second + slot.hold_seconds,
+                worker=self._serving.holds.worker if candidate.limited else 0,
                 pricing=campaign.pricing,
                 currency=campaign.currency,
-                test=self._test,
+                test=self._request.test,
             )
         )
         return Ad(
@@ -177,8 +185,8 @@ class _Maker:
             impression_url=f"{self._base_url}{IMPRESSION_PATH}{impression}",
             view_url=f"{self._base_url}{VIEW_PATH}{view}",
             click_url=f"{self._base_url}{CLICK_PATH}{click}",
-            hold_expires_at=self._now + timedelta(seconds=slot.hold_seconds),
-            expires_at=datetime.fromtimestamp(expires_at, UTC),
+            hold_expires_at=datetime.fromtimestamp(second + slot.hold_seconds, UTC),
+            expires_at=datetime.fromtimestamp(second + slot.token_seconds, UTC),
         )
 
 

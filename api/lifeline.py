@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 
 
@@ -26,3 +26,13 @@ def hung_on(descriptor: int | None, *, stop: Collection[int]) -> Iterator[None]:
         yield
     finally:
         loop.remove_reader(descriptor)
+
+
+async def until_stopped(work: Coroutine[None, None, None], lifeline: int | None) -> None:
+    """Work until it is done, a signal asks for an orderly end, or the supervisor is gone."""
+    working = asyncio.create_task(work)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, working.cancel)
+    with hung_on(lifeline, stop=[os.getpid()]), suppress(asyncio.CancelledError):
+        await working

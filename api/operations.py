@@ -5,6 +5,7 @@ from typing import Final, Literal
 
 import psycopg
 from litestar import Controller, Response, get
+from litestar.di import NamedDependency
 from msgspec import Struct
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -49,7 +50,7 @@ class OperationsController(Controller):
         return Alive()
 
     @get("/health/ready", operation_id="ready")
-    async def ready(self, services: Services) -> Response[Readiness]:
+    async def ready(self, services: NamedDependency[Services]) -> Response[Readiness]:
         """Check the database, its schema, and that the read models keep up."""
         found = await _readiness(services)
         return Response(found, status_code=200 if found.status == "ready" else NOT_READY_STATUS)

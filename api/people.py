@@ -4,15 +4,15 @@ from typing import Annotated
 from uuid import UUID
 
 from litestar import Controller, get, patch, post
-from litestar.params import Parameter
-from msgspec import Meta, Struct
+from litestar.di import NamedDependency
+from litestar.params import FromPath, QueryParameter, RequestBody
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from api import problems
 from api.access import may_administer
 from api.lists import Limit
 from api.services import Services
 from infra import users
-from infra.execute import Asked
 from infra.users import Role, User
 from projections.listing import LIMIT_DEFAULT, Page
 
@@ -28,8 +28,8 @@ class NewUser(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class UserChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is to be set about a person."""
 
-    role: Role | None = None
-    active: bool | None = None
+    role: Role | UnsetType = UNSET
+    active: bool | UnsetType = UNSET
 
 
 class PeopleController(Controller):
@@ -39,35 +39,45 @@ class PeopleController(Controller):
     tags = ("people",)
     guards = (may_administer,)
 
-    @get(operation_id="list_users", responses=problems.LISTING)
+    @get(operation_id="list_users", responses=problems.READING)
     async def browse(
         self,
-        asked: Asked,
-        services: Services,
+        ledger_id: NamedDependency[UUID],
+        services: NamedDependency[Services],
         limit: Limit = LIMIT_DEFAULT,
-        cursor: Annotated[UUID | None, Parameter(description="`next_cursor` of the page before.")] = None,
+        cursor: Annotated[UUID | None, QueryParameter(description="The `next_cursor` of the page before.")] = None,
     ) -> Page[User]:
         """List the people of the ledger, in the order in which they were added."""
         async with services.log.pool.connection() as connection:
-            people = await users.page(connection, asked.ledger_id, after=cursor, limit=limit)
+            people = await users.page(connection, ledger_id, after=cursor, limit=limit)
         return Page(items=people, next_cursor=str(people[-1].id) if len(people) == limit else None)
 
     @get("/{user_id:uuid}", operation_id="get_user", responses=problems.READING_ONE)
-    async def show(self, user_id: UUID, asked: Asked, services: Services) -> User:
+    async def show(
+        self, user_id: FromPath[UUID], ledger_id: NamedDependency[UUID], services: NamedDependency[Services]
+    ) -> User:
         """Show a person."""
         async with services.log.pool.connection() as connection:
-            return await users.by_id(connection, asked.ledger_id, user_id)
+            return await users.by_id(connection, ledger_id, user_id)
 
     @post(operation_id="create_user", responses=problems.CREATING)
-    async def create(self, data: NewUser, asked: Asked, services: Services) -> User:
+    async def create(
+        self, data: RequestBody[NewUser], ledger_id: NamedDependency[UUID], services: NamedDependency[Services]
+    ) -> User:
         """Add a person."""
         async with services.log.pool.connection() as connection:
-            return await users.create(
-                connection, asked.ledger_id, email=data.email, password=data.password, role=data.role
-            )
+            return await users.create(connection, ledger_id, email=data.email, password=data.password, role=data.role)
 
-    @patch("/{user_id:uuid}", operation_id="change_user", responses=problems.CHANGING)
-    async def change(self, user_id: UUID, data: UserChange, asked: Asked, services: Services) -> User:
+    @patch("/{user_id:uuid}", operation_id="change_user", responses=problems.SETTING)
+    async def change(
+        self,
+        user_id: FromPath[UUID],
+        data: RequestBody[UserChange],
+        ledger_id: NamedDependency[UUID],
+        services: NamedDependency[Services],
+    ) -> User:
         """Set a person's role, or let them in or out; who is out cannot prolong a session."""
+        role = None if data.role is UNSET else data.role
+        active = None if data.active is UNSET else data.active
         async with services.log.pool.connection() as connection:
-            return await users.change(connection, asked.ledger_id, user_id, role=data.role, active=data.active)
+            return await users.change(connection, ledger_id, user_id, role=role, active=active)

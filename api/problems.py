@@ -8,9 +8,10 @@ from typing import Any, Final
 import msgspec
 import psycopg
 import structlog
-from litestar import MediaType, Request, Response
+from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
 from msgspec import Struct
 from psycopg_pool import PoolTimeout
 
@@ -24,6 +25,7 @@ from infra.writer import LogBusy, LogUnavailable
 from projections.status import ProjectionBehind
 
 RETRY_AFTER_SECONDS: Final = 1
+DETAIL_CHARACTERS_MAX: Final = 300
 PROBLEM_JSON: Final = "application/problem+json"
 NOT_READY_STATUS: Final = HTTPStatus.SERVICE_UNAVAILABLE.value
 
@@ -32,6 +34,14 @@ STATUS_OF_KIND: Final[Mapping[Kind, HTTPStatus]] = {
     "conflict": HTTPStatus.CONFLICT,
     "precondition": HTTPStatus.PRECONDITION_FAILED,
     "rule": HTTPStatus.UNPROCESSABLE_ENTITY,
+}
+
+# What the framework refuses before a handler is reached: by status, the code and what people are told.
+_REFUSED_EARLY: Final[Mapping[HTTPStatus, tuple[str, str]]] = {
+    HTTPStatus.BAD_REQUEST: ("malformed_request", "The request is not of the form that is described."),
+    HTTPStatus.NOT_FOUND: ("not_found", "There is nothing at this path."),
+    HTTPStatus.METHOD_NOT_ALLOWED: ("method_not_allowed", "This path does not take this method."),
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: ("body_too_large", "The body is larger than this service takes."),
 }
 
 log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
@@ -71,11 +81,9 @@ class Malformed(Exception):
     """A header or a parameter of the request is not of its form."""
 
 
-def respond(
-    status: HTTPStatus, code: str, detail: str, *, pointer: str | None = None, headers: Mapping[str, str] | None = None
-) -> Response[bytes]:
-    """Return a problem as a response."""
-    problem = Problem(
+def problem(status: HTTPStatus, code: str, detail: str, *, pointer: str | None = None) -> Problem:
+    """Return a problem, with what follows from its status and code."""
+    return Problem(
         type=f"urn:campaign-ledger:problem:{code}",
         title=status.phrase,
         status=status.value,
@@ -83,9 +91,14 @@ def respond(
         code=code,
         errors=() if pointer is None else (ProblemPart(pointer=pointer, detail=detail),),
     )
-    return Response(
-        msgspec.json.encode(problem), status_code=status.value, media_type=PROBLEM_JSON, headers=dict(headers or {})
-    )
+
+
+def respond(
+    status: HTTPStatus, code: str, detail: str, *, pointer: str | None = None, headers: Mapping[str, str] | None = None
+) -> Response[bytes]:
+    """Return a problem as a response."""
+    content = msgspec.json.encode(problem(status, code, detail, pointer=pointer))
+    return Response(content, status_code=status.value, media_type=PROBLEM_JSON, headers=dict(headers or {}))
 
 
 def on_refusal(_request: Request[Any, Any, Any], refusal: Refusal) -> Response[bytes]:
@@ -97,7 +110,8 @@ def on_bad_body(_request: Request[Any, Any, Any], error: msgspec.MsgspecError | 
     """Answer a body that cannot be decoded, or is not of the right shape."""
     if isinstance(error, msgspec.ValidationError):
         detail, _, path = str(error).partition(" - at `")
-        return respond(HTTPStatus.BAD_REQUEST, "invalid_body", detail, pointer=_pointer(path.rstrip("`")))
+        pointer = _pointer(path.rstrip("`")) + _field_named_in(detail)
+        return respond(HTTPStatus.BAD_REQUEST, "invalid_body", _for_people(detail), pointer=pointer)
     return respond(HTTPStatus.BAD_REQUEST, "malformed_body", "The body is not valid JSON in UTF-8.")
 
 
@@ -137,18 +151,21 @@ def on_malformed(_request: Request[Any, Any, Any], error: Malformed) -> Response
     return respond(HTTPStatus.BAD_REQUEST, "malformed_request", str(error))
 
 
-def on_http_exception(_request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+def on_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     """Answer what the framework refused: unknown paths and methods, parameters and bodies out of bounds."""
     status = HTTPStatus(error.status_code)
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:
-        return on_defect(_request, error)
-    detail = f"{status.description or status.phrase}."
+        return on_defect(request, error)
+    code, detail = _REFUSED_EARLY.get(status, ("refused", f"{status.phrase}."))
     if status is HTTPStatus.BAD_REQUEST and isinstance(error.extra, list):
-        detail = "; ".join(f"{part.get('key')}: {part.get('message')}" for part in error.extra) or detail
+        parts = {str(part.get("key")): _for_people(str(part.get("message"))) for part in error.extra}
+        if "data" in parts:  # as the handlers call the body: it was empty
+            return respond(status, "malformed_body", "The request has no body.")
+        detail = "; ".join(f"{_sent_as(request, name)}: {said}" for name, said in parts.items()) or detail
     headers = {name: value for name, value in (error.headers or {}).items() if name.lower() in {"allow", "retry-after"}}
     if status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         headers["Connection"] = "close"  # the rest of the body is not read
-    return respond(status, status.phrase.lower().replace(" ", "_"), detail, headers=headers)
+    return respond(status, code, detail, headers=headers)
 
 
 def on_defect(_request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
@@ -180,33 +197,81 @@ EXCEPTION_HANDLERS: Final[dict[type[Exception] | int, Any]] = {
 }
 
 
+# For the OpenAPI document: by status, a code and a sentence of an answer that has it.
+_EXAMPLES: Final[Mapping[HTTPStatus, tuple[str, str]]] = {
+    HTTPStatus.BAD_REQUEST: ("invalid_body", "Expected `int`, got `str`"),
+    HTTPStatus.UNAUTHORIZED: ("unauthenticated", str(Unauthenticated.__doc__)),
+    HTTPStatus.FORBIDDEN: ("forbidden", str(Forbidden.__doc__)),
+    HTTPStatus.NOT_FOUND: ("not_found", "There is no campaign 0199a1b2-0000-7000-8000-000000000001 in this ledger."),
+    HTTPStatus.CONFLICT: ("wrong_state", "A campaign that is completed cannot be asked to pause."),
+    HTTPStatus.PRECONDITION_FAILED: (
+        "precondition_failed",
+        "If-Match asks for version 3, but the current version is 4.",
+    ),
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: _REFUSED_EARLY[HTTPStatus.REQUEST_ENTITY_TOO_LARGE],
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: ("unsupported_media_type", str(UnsupportedMediaType.__doc__)),
+    HTTPStatus.UNPROCESSABLE_ENTITY: ("dates_out_of_order", "The end date lies before the start date."),
+    HTTPStatus.TOO_MANY_REQUESTS: ("throttled", str(Throttled.__doc__)),
+    HTTPStatus.SERVICE_UNAVAILABLE: ("unavailable", str(LogBusy.__doc__)),
+}
+
+
 def documented(*statuses: HTTPStatus) -> dict[int, ResponseSpec]:
     """Return the problems that an operation may answer with, for the OpenAPI document."""
     return {
         status.value: ResponseSpec(
-            data_container=Problem, description=status.phrase, media_type=MediaType.JSON, generate_examples=False
+            data_container=Problem,
+            description=status.phrase,
+            media_type=PROBLEM_JSON,
+            generate_examples=False,
+            examples=[Example(summary=code, value=msgspec.to_builtins(problem(status, code, detail)))],
         )
-        for status in statuses
+        for status, (code, detail) in _EXAMPLES.items()
+        if status in statuses
     }
 
 
 _ALWAYS: Final = (HTTPStatus.BAD_REQUEST, HTTPStatus.SERVICE_UNAVAILABLE)
 _BODY: Final = (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
-_TOKEN: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
-_DECIDED: Final = (HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED, HTTPStatus.UNPROCESSABLE_ENTITY)
+_ROLE: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+_DECIDED: Final = (HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY)
+_EXISTING: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.PRECONDITION_FAILED)
 
-READING: Final = documented(*_ALWAYS, *_TOKEN)
-READING_ONE: Final = documented(*_ALWAYS, *_TOKEN, HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY)
-LISTING: Final = documented(*_ALWAYS, *_TOKEN, HTTPStatus.UNPROCESSABLE_ENTITY)
-CREATING: Final = documented(*_ALWAYS, *_TOKEN, *_BODY, *_DECIDED)
-CHANGING: Final = documented(*_ALWAYS, *_TOKEN, *_BODY, *_DECIDED, HTTPStatus.NOT_FOUND)
-STEPPING: Final = documented(*_ALWAYS, *_TOKEN, *_DECIDED, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.NOT_FOUND)
+READING: Final = documented(*_ALWAYS, *_ROLE)
+READING_ONE: Final = documented(*_ALWAYS, *_ROLE, HTTPStatus.NOT_FOUND)
+LISTING: Final = documented(*_ALWAYS, *_ROLE, HTTPStatus.UNPROCESSABLE_ENTITY)
+LISTING_OF_ONE: Final = documented(*_ALWAYS, *_ROLE, HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY)
+CREATING: Final = documented(*_ALWAYS, *_ROLE, *_BODY, *_DECIDED)
+CHANGING: Final = documented(*_ALWAYS, *_ROLE, *_BODY, *_DECIDED, *_EXISTING)
+STEPPING: Final = documented(*_ALWAYS, *_ROLE, *_DECIDED, *_EXISTING, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+SETTING: Final = documented(*_ALWAYS, *_ROLE, *_BODY, HTTPStatus.NOT_FOUND)
 SIGNING_IN: Final = documented(*_ALWAYS, *_BODY, HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
-DECIDING: Final = documented(*_ALWAYS, *_TOKEN, *_BODY, HTTPStatus.UNPROCESSABLE_ENTITY)
-BEACON: Final = documented(*_ALWAYS, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
+PROLONGING: Final = documented(*_ALWAYS, *_BODY, HTTPStatus.UNAUTHORIZED)
+DECIDING: Final = documented(*_ALWAYS, *_BODY, HTTPStatus.UNAUTHORIZED, HTTPStatus.UNPROCESSABLE_ENTITY)
+REPORTING: Final = documented(*_ALWAYS, *_BODY, HTTPStatus.UNAUTHORIZED)
+BEACON: Final = documented(*_ALWAYS, HTTPStatus.FORBIDDEN)
+CLICK: Final = documented(*_ALWAYS, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
 
 
 def _pointer(path: str) -> str:
     """Return the JSON pointer of a path as msgspec writes it, such as `$.targeting[0].country`."""
     parts = re.findall(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]", path)
     return "".join(f"/{name or number}" for name, number in parts)
+
+
+def _field_named_in(detail: str) -> str:
+    """Return the rest of the pointer, where msgspec points to an object and names the field in words."""
+    named = re.search(r"(?:unknown|missing required) field `(.{1,100})`$", detail, re.DOTALL)
+    return "" if named is None else "/" + named[1].replace("~", "~0").replace("/", "~1")
+
+
+def _for_people(detail: str) -> str:
+    """Return a sentence of msgspec without its regular expressions, and with a little of what it quotes."""
+    said = re.sub(r" matching regex .*", " of the form that is described", detail, flags=re.DOTALL)
+    return said if len(said) <= DETAIL_CHARACTERS_MAX else f"{said[:DETAIL_CHARACTERS_MAX]}..."
+
+
+def _sent_as(request: Request[Any, Any, Any], name: str) -> str:
+    """Return how a client calls a parameter of the handler."""
+    field = request.route_handler.parsed_fn_signature.parameters.get(name)
+    return str(getattr(field and field.kwarg_definition, "name", None) or name)

@@ -6,17 +6,20 @@ from datetime import datetime
 from typing import Annotated, Final, Literal, get_args
 from uuid import UUID
 
+import msgspec
 from litestar import Controller, Response, get
-from litestar.params import Parameter
-from msgspec import Struct, structs
+from litestar.di import NamedDependency
+from litestar.openapi.spec import Example
+from litestar.openapi.spec.enums import OpenAPIFormat
+from litestar.params import QueryParameter
+from msgspec import Meta, Struct, structs
 
-from api import problems
+from api import lists, problems
 from api.access import may_read
 from api.lists import Limit
 from api.problems import Malformed
 from api.services import Services
-from infra import clock
-from infra.execute import Asked
+from infra import clock, leasing
 from projections import budgets, delivery
 from projections.budgets import BudgetReport
 from projections.delivery import DeliveryQuery, DeliveryReport, Dimension
@@ -25,11 +28,44 @@ from projections.status import wait_for_commands
 
 OFFSET_DIGITS_MAX: Final = 9
 
-Moment = Annotated[datetime | None, Parameter(description="RFC 3339, such as 2026-03-01T00:00:00Z.")]
-Format = Annotated[Literal["json", "csv"], Parameter(query="format")]
+CSV: Final = "text/csv"
+
+_Moment = Annotated[datetime, Meta(tz=True)]
+
 GroupBy = Annotated[
-    str, Parameter(query="group_by", max_length=200, description=f"Any of {', '.join(get_args(Dimension))}.")
+    str,
+    QueryParameter(
+        max_length=200,
+        description=f"Any of {', '.join(get_args(Dimension))}, separated by commas.",
+        examples=[Example(value="day,campaign")],
+    ),
 ]
+Since = Annotated[
+    str | None,
+    QueryParameter(
+        name="from",
+        description="The first hour that is reported, as RFC 3339 has it, with a time zone.",
+        schema_extra={"format": OpenAPIFormat.DATE_TIME},
+        examples=[Example(value="2026-03-01T00:00:00Z")],
+    ),
+]
+Until = Annotated[
+    str | None,
+    QueryParameter(
+        name="to",
+        description="The first hour that is not reported any more.",
+        schema_extra={"format": OpenAPIFormat.DATE_TIME},
+        examples=[Example(value="2026-04-01T00:00:00Z")],
+    ),
+]
+Format = Annotated[Literal["json", "csv"], QueryParameter(name="format", description="How to write the report.")]
+Offset = Annotated[
+    str | None, QueryParameter(max_length=OFFSET_DIGITS_MAX, description="The `next_cursor` of the page before.")
+]
+OfCampaign = Annotated[UUID | None, QueryParameter(description="Only this campaign.")]
+OfCreative = Annotated[UUID | None, QueryParameter(description="Only this creative.")]
+OfAdvertiser = Annotated[UUID | None, QueryParameter(description="Only campaigns of this advertiser.")]
+OfSlot = Annotated[UUID | None, QueryParameter(description="Only this slot.")]
 
 
 class BudgetReports(Struct, frozen=True, kw_only=True):
@@ -57,44 +93,60 @@ class ReportController(Controller):
     @get("/budgets", operation_id="report_budgets", guards=[may_read], responses=problems.LISTING)
     async def report_budgets(
         self,
-        asked: Asked,
-        page: Listing,
-        services: Services,
-        advertiser_id: UUID | None = None,
-        campaign_id: UUID | None = None,
+        ledger_id: NamedDependency[UUID],
+        page: NamedDependency[Listing],
+        services: NamedDependency[Services],
+        advertiser_id: OfAdvertiser = None,
+        campaign_id: OfCampaign = None,
     ) -> BudgetReports:
         """Show what each campaign may spend, has spent, and has left."""
         async with services.log.pool.connection() as connection:
-            position = await wait_for_commands(connection, asked.ledger_id, budgets.PROJECTION.name)
-            rows = await budgets.READ_MODEL.browse(
-                connection, asked.ledger_id, page, advertiser_id=advertiser_id, campaign_id=campaign_id
+            position = await wait_for_commands(connection, ledger_id, budgets.PROJECTION.name)
+            rows = await lists.read_page(
+                connection,
+                ledger_id,
+                budgets.READ_MODEL,
+                page,
+                advertiser_id=advertiser_id,
+                campaign_id=campaign_id,
             )
+            campaigns = [row.campaign_id for row in rows.items]
+            leased = await leasing.leased_impressions(connection, ledger_id, campaigns)
         now = clock.now()
         held = services.serving.holds.held
-        items = [budgets.report(row, held=held(row.campaign_id).impressions, now=now) for row in rows.items]
+        items = [
+            budgets.report(row, held=held(row.campaign_id), leased=leased.get(row.campaign_id, 0), now=now)
+            for row in rows.items
+        ]
         return BudgetReports(items=items, next_cursor=rows.next_cursor, position=position)
 
-    @get("/delivery", operation_id="report_delivery", guards=[may_read], responses=problems.LISTING)
+    @get(
+        "/delivery",
+        operation_id="report_delivery",
+        guards=[may_read],
+        responses=problems.LISTING,
+        also_as={CSV: "A line of names, then a line for each of the report; `X-Next-Cursor` says how to go on."},
+    )
     async def report_delivery(
         self,
-        asked: Asked,
-        services: Services,
+        ledger_id: NamedDependency[UUID],
+        services: NamedDependency[Services],
         group_by: GroupBy = "campaign",
-        since: Annotated[Moment, Parameter(query="from")] = None,
-        until: Annotated[Moment, Parameter(query="to")] = None,
-        campaign_id: UUID | None = None,
-        creative_id: UUID | None = None,
-        advertiser_id: UUID | None = None,
-        slot_id: UUID | None = None,
+        since: Since = None,
+        until: Until = None,
+        campaign_id: OfCampaign = None,
+        creative_id: OfCreative = None,
+        advertiser_id: OfAdvertiser = None,
+        slot_id: OfSlot = None,
         report_format: Format = "json",
         limit: Limit = LIMIT_DEFAULT,
-        cursor: Annotated[str | None, Parameter(max_length=OFFSET_DIGITS_MAX)] = None,
+        cursor: Offset = None,
     ) -> Response[DeliveryReports] | Response[str]:
         """Show what was delivered, grouped by any of its dimensions; hours and days are UTC."""
         query = DeliveryQuery(
             group_by=_dimensions(group_by),
-            since=_aware(since, "from"),
-            until=_aware(until, "to"),
+            since=_moment(since, "from"),
+            until=_moment(until, "to"),
             campaign_id=campaign_id,
             creative_id=creative_id,
             advertiser_id=advertiser_id,
@@ -103,8 +155,8 @@ class ReportController(Controller):
         offset = _offset(cursor)
         async with services.log.pool.connection() as connection, connection.transaction():
             await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            position = await delivery.read_position(connection, asked.ledger_id)
-            lines = await delivery.read_report(connection, asked.ledger_id, query, limit=limit + 1, offset=offset)
+            position = await delivery.read_position(connection, ledger_id)
+            lines = await delivery.read_report(connection, ledger_id, query, limit=limit + 1, offset=offset)
         following = str(offset + limit) if len(lines) > limit else None
         if report_format == "csv":
             return _as_csv(query, lines[:limit], following)
@@ -120,10 +172,11 @@ def _dimensions(text: str) -> tuple[Dimension, ...]:
     return tuple(name for name in known if name in names)
 
 
-def _aware(moment: datetime | None, name: str) -> datetime | None:
-    if moment is not None and moment.tzinfo is None:
-        raise Malformed(f"{name} needs a time zone, such as Z.")
-    return moment
+def _moment(text: str | None, name: str) -> datetime | None:
+    try:
+        return None if text is None else msgspec.convert(text, _Moment)
+    except msgspec.ValidationError as error:
+        raise Malformed(f"{name} is a time with a time zone, such as 2026-03-01T00:00:00Z.") from error
 
 
 def _offset(cursor: str | None) -> int:
@@ -150,4 +203,4 @@ def _as_csv(query: DeliveryQuery, lines: list[DeliveryReport], following: str | 
     headers = {"Content-Disposition": 'attachment; filename="delivery.csv"'}
     if following is not None:
         headers["X-Next-Cursor"] = following
-    return Response(text.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
+    return Response(text.getvalue(), media_type=CSV, headers=headers)

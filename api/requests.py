@@ -2,10 +2,14 @@
 
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any, Final
+from typing import Annotated, Any, Final
+from uuid import UUID
 
 import msgspec
 from litestar import Request
+from litestar.openapi.spec import Example
+from litestar.params import HeaderParameter
+from msgspec import structs
 
 from api.access import claims_of
 from api.observe import request_id
@@ -15,6 +19,25 @@ from infra.execute import Asked
 
 IDEMPOTENCY_KEY_CHARACTERS_MAX: Final = 200
 VERSION_DIGITS_MAX: Final = 9
+
+# What the two look like is checked here, and only told to the OpenAPI document.
+IdempotencyKey = Annotated[
+    str | None,
+    HeaderParameter(
+        name="Idempotency-Key",
+        description="A name for this request: sent again, it is answered as the first time and does nothing more.",
+        schema_extra={"type": "string", "min_length": 1, "max_length": IDEMPOTENCY_KEY_CHARACTERS_MAX},
+    ),
+]
+IfMatch = Annotated[
+    str | None,
+    HeaderParameter(
+        name="If-Match",
+        description="The version that has to be the current one: the `ETag` of what was read.",
+        schema_extra={"pattern": r'^(\*|(W/)?"[0-9]{1,9}")$'},
+        examples=[Example(value='"3"')],
+    ),
+]
 
 
 class StrictRequest(Request[Any, Any, Any]):
@@ -34,17 +57,28 @@ def _decoder(kind: type[object]) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(kind, strict=True)
 
 
-async def asked(request: Request[Any, Any, Any]) -> Asked:
-    """Return who asks for a command, and on what conditions, as the headers say."""
+def ledger_of(request: Request[Any, Any, Any]) -> UUID:
+    """Return the ledger of who reads."""
+    return claims_of(request).ledger
+
+
+async def asked(request: Request[Any, Any, Any], idempotency_key: IdempotencyKey = None) -> Asked:
+    """Return who asks for something new, and under which name, as the headers say."""
     claims = claims_of(request)
     actor = f"user:{claims.sub}"
     return Asked(
         ledger_id=claims.ledger,
         actor=actor,
         correlation_id=request_id(request),
-        if_match=_if_match(request.headers.get("If-Match")),
-        idempotency=await _idempotency(request, actor),
+        idempotency=await _idempotency(request, actor, idempotency_key),
     )
+
+
+async def asked_if(
+    request: Request[Any, Any, Any], idempotency_key: IdempotencyKey = None, if_match: IfMatch = None
+) -> Asked:
+    """Return who asks for a change of what exists, and on what conditions, as the headers say."""
+    return structs.replace(await asked(request, idempotency_key), if_match=_if_match(if_match))
 
 
 def _if_match(header: str | None) -> int | None:
@@ -56,8 +90,7 @@ def _if_match(header: str | None) -> int | None:
     return int(version)
 
 
-async def _idempotency(request: Request[Any, Any, Any], actor: str) -> Idempotency | None:
-    key = request.headers.get("Idempotency-Key")
+async def _idempotency(request: Request[Any, Any, Any], actor: str, key: str | None) -> Idempotency | None:
     if key is None:
         return None
     if not key.isascii() or not key.isprintable() or not 1 <= len(key) <= IDEMPOTENCY_KEY_CHARACTERS_MAX:

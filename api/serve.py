@@ -3,9 +3,10 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +15,7 @@ from typing import Any, Final
 
 import structlog
 
+from api import logs
 from infra import embedded, installation, keys, schema, settings
 from infra.settings import Settings
 
@@ -25,20 +27,63 @@ LOOK_EVERY_SECONDS: Final = 0.5
 log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
-def serve(*, host: str, port: int, workers: int, data_dir: Path | None, background: bool) -> None:
-    """Serve until told to stop; what was accepted by then is durable."""
+class CannotListen(Exception):
+    """Nothing can listen on {host}, port {port} ({reason}): choose another with --port, or end what listens there."""
+
+    def __init__(self, host: str, port: int, reason: str | None) -> None:
+        """Say where, and why not."""
+        super().__init__(str(self.__doc__).format(host=host, port=port, reason=reason))
+
+
+def serve(
+    *,
+    host: str,
+    port: int,
+    workers: int,
+    data_dir: Path | None,
+    background: bool,
+    log_level: str | None = None,
+    beside: Callable[[str], Mapping[str, Sequence[str]]] | None = None,
+) -> None:
+    """Serve until told to stop; what was accepted by then is durable. Raise CannotListen.
+
+    `log_level` goes before the configured one. `beside` is given the URL of the prepared database and names further
+    processes to keep running.
+    """
     # An orderly end, whatever is going on: so that the service's own PostgreSQL does not stay behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    address = address_of(host, port)
     found = settings.read(data_dir=data_dir)
+    log_level = log_level or found.log_level
+    logs.configure(log_level)
     with ExitStack() as stack:
         url = stack.enter_context(_held_database(found))
         prepare(url, found)
         metrics_dir = stack.enter_context(TemporaryDirectory(prefix="ledger-metrics-"))
-        commands = {"web": _web(host, port, workers)}
+        commands: dict[str, Sequence[str]] = {"web": _web(address, port, workers)}
         if background:
             commands["background"] = [sys.executable, "-m", "api.cli", "work"]
+        if beside is not None:
+            commands |= beside(url)
         with suppress(KeyboardInterrupt):
-            _supervise(commands, found, Path(metrics_dir) if workers > 1 else None)
+            _supervise(commands, found, Path(metrics_dir) if workers > 1 else None, log_level)
+
+
+def address_of(host: str, port: int) -> str:
+    """Return the IP address of a host, the only kind of name the server takes; raise CannotListen unless it is free.
+
+    Found out before the server starts, which would only fail again and again.
+    """
+    try:
+        # Of a name with both kinds of address, such as localhost, the one that every client tries.
+        found = sorted(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), key=lambda row: row[0] != socket.AF_INET)
+        family, kind, protocol, _, address = found[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise CannotListen(host, port, error.strerror) from error
+    return str(address[0])
 
 
 def prepare(url: str, found: Settings) -> None:
@@ -57,20 +102,23 @@ def _held_database(found: Settings) -> Iterator[str]:
             yield url
 
 
-def _web(host: str, port: int, workers: int) -> list[str]:
+def _web(address: str, port: int, workers: int) -> list[str]:
     return [
         *(sys.executable, "-m", "granian", "api.app:create_app", "--factory"),
-        *("--host", host, "--port", str(port), "--workers", str(workers)),
+        *("--host", address, "--port", str(port), "--workers", str(workers)),
         *("--interface", "asgi", "--loop", "uvloop", "--http", "1", "--no-ws"),
         *("--backlog", str(BACKLOG_CONNECTIONS), "--http1-header-read-timeout", str(HEADER_READ_MILLISECONDS_MAX)),
         *("--log-level", "warning", "--respawn-failed-workers", "--workers-kill-timeout", str(STOP_SECONDS_MAX)),
     ]
 
 
-def _supervise(commands: Mapping[str, Sequence[str]], found: Settings, metrics_dir: Path | None) -> None:
+def _supervise(
+    commands: Mapping[str, Sequence[str]], found: Settings, metrics_dir: Path | None, log_level: str
+) -> None:
     """Keep a process for each command running, until interrupted; then end them and wait."""
     lifeline, end = os.pipe()
     environment = settings.handed_down(data_dir=found.data_dir, lifeline=lifeline, metrics_dir=metrics_dir)
+    environment["LEDGER_LOG_LEVEL"] = log_level
 
     def start(command: Sequence[str]) -> subprocess.Popen[Any]:
         return subprocess.Popen(command, env=environment, pass_fds=(lifeline,))  # noqa: S603  our own programs

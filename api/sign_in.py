@@ -3,6 +3,8 @@
 from typing import Annotated, Any
 
 from litestar import Controller, Request, get, post
+from litestar.di import NamedDependency
+from litestar.params import RequestBody
 from msgspec import Meta, Struct
 
 from api import problems
@@ -45,7 +47,9 @@ class SignInController(Controller):
     tags = ("sign-in",)
 
     @post("/login", operation_id="login", status_code=200, responses=problems.SIGNING_IN)
-    async def login(self, data: Credentials, request: Request[Any, Any, Any], services: Services) -> Tokens:
+    async def login(
+        self, data: RequestBody[Credentials], request: Request[Any, Any, Any], services: NamedDependency[Services]
+    ) -> Tokens:
         """Begin a session."""
         address = request.client.host if request.client else "unknown"
         session = await sign_in.sign_in(
@@ -53,20 +57,20 @@ class SignInController(Controller):
         )
         return _tokens(services, session)
 
-    @post("/refresh", operation_id="refresh", status_code=200, responses=problems.SIGNING_IN)
-    async def refresh(self, data: RefreshToken, services: Services) -> Tokens:
+    @post("/refresh", operation_id="refresh", status_code=200, responses=problems.PROLONGING)
+    async def refresh(self, data: RequestBody[RefreshToken], services: NamedDependency[Services]) -> Tokens:
         """Prolong a session; a refresh token that is used twice ends it."""
         async with services.log.pool.connection() as connection:
             return _tokens(services, await sessions.rotate(connection, data.refresh_token))
 
-    @post("/logout", operation_id="logout", status_code=204, responses=problems.SIGNING_IN)
-    async def logout(self, data: RefreshToken, services: Services) -> None:
+    @post("/logout", operation_id="logout", status_code=204, responses=problems.PROLONGING)
+    async def logout(self, data: RequestBody[RefreshToken], services: NamedDependency[Services]) -> None:
         """End a session."""
         async with services.log.pool.connection() as connection:
             await sessions.end(connection, data.refresh_token)
 
     @get("/me", operation_id="me", guards=[may_read], responses=problems.READING_ONE)
-    async def me(self, request: Request[Any, Any, Any], services: Services) -> User:
+    async def me(self, request: Request[Any, Any, Any], services: NamedDependency[Services]) -> User:
         """Show who is signed in."""
         claims = claims_of(request)
         async with services.log.pool.connection() as connection:

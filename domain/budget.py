@@ -12,7 +12,7 @@ from msgspec import UNSET, Struct, structs
 
 from domain.campaign import IMPRESSIONS_PER_CPM
 from domain.errors import BudgetBelowSpent
-from domain.events import CampaignChanged, CampaignCreated
+from domain.events import CampaignChanged, CampaignCreated, CampaignTerms
 from domain.values import Pricing, local_date
 
 DeliveryKind = Literal["impression", "view", "click"]
@@ -21,12 +21,14 @@ DeliveryKind = Literal["impression", "view", "click"]
 class Budget(Struct, frozen=True, kw_only=True):
     """Limits (None: no limit) and what was billed, in all and on `day`, a date in the campaign's time zone.
 
-    `position` is the log's when the row was last written: of two copies, the one with the higher position is newer.
+    What is leased is set aside for workers to promise to ad slots: at every moment, what is spent and what is leased
+    are together within every limit. For a leased impression `impression_micros` are set aside.
     """
 
     campaign_id: UUID
-    position: int = 0
     timezone: str
+    impression_micros: int = 0
+    click_micros: int = 0
     budget_micros: int | None = None
     daily_budget_micros: int | None = None
     impression_budget: int | None = None
@@ -36,6 +38,8 @@ class Budget(Struct, frozen=True, kw_only=True):
     day: date = date.min
     day_spent_micros: int = 0
     day_impressions: int = 0
+    leased_impressions: int = 0
+    leased_micros: int = 0
 
 
 class Charge(Struct, frozen=True, kw_only=True):
@@ -46,21 +50,39 @@ class Charge(Struct, frozen=True, kw_only=True):
 
 
 NOTHING: Final = Charge()
+UNLIMITED: Final = 2**62
+"""More impressions than anybody can ask for."""
 
 
 def price_of(kind: DeliveryKind, pricing: Pricing, budget: Budget) -> Charge:
     """Return what a delivery costs: a view nothing, a flat price with the first billed impression."""
     match kind, pricing.model:
         case "impression", "cpm":
-            return Charge(micros=pricing.price_micros // IMPRESSIONS_PER_CPM, impressions=1)
+            return Charge(micros=price_of_impression(pricing), impressions=1)
         case "impression", "flat":
             return Charge(micros=0 if budget.impressions else pricing.price_micros, impressions=1)
         case "impression", _:
             return Charge(micros=0, impressions=1)
-        case "click", "cpc":
-            return Charge(micros=pricing.price_micros, impressions=0)
+        case "click", _:
+            return Charge(micros=price_of_click(pricing))
         case _:
-            return Charge(micros=0, impressions=0)
+            return NOTHING
+
+
+def price_of_impression(pricing: Pricing) -> int:
+    """Return what each impression costs, in micros: of the models, only cpm prices impressions."""
+    return pricing.price_micros // IMPRESSIONS_PER_CPM if pricing.model == "cpm" else 0
+
+
+def price_of_click(pricing: Pricing) -> int:
+    """Return what each click costs, in micros: of the models, only cpc prices clicks."""
+    return pricing.price_micros if pricing.model == "cpc" else 0
+
+
+def is_limited(terms: CampaignTerms) -> bool:
+    """Tell whether a campaign has any limit, so that its impressions have to be leased before they are promised."""
+    limits = (terms.budget_micros, terms.daily_budget_micros, terms.impression_budget, terms.daily_impression_budget)
+    return any(limit is not None for limit in limits)
 
 
 def on_day(budget: Budget, now: datetime) -> Budget:
@@ -72,12 +94,26 @@ def on_day(budget: Budget, now: datetime) -> Budget:
 
 
 def affords(budget: Budget, charge: Charge) -> bool:
-    """Tell whether a charge is within every limit, on the budget's day."""
-    return (
-        _within(budget.spent_micros, charge.micros, budget.budget_micros)
-        and _within(budget.day_spent_micros, charge.micros, budget.daily_budget_micros)
-        and _within(budget.impressions, charge.impressions, budget.impression_budget)
-        and _within(budget.day_impressions, charge.impressions, budget.daily_impression_budget)
+    """Tell whether a charge is within every limit, on the budget's day, beside all that is leased."""
+    return _fits(budget, charge) >= 1 or charge == NOTHING
+
+
+def headroom(budget: Budget) -> int:
+    """Return how many more impressions can be leased, on the budget's day; UNLIMITED when no limit is set.
+
+    Where clicks are paid, impressions cost nothing, and there is room as long as one more click could be paid.
+    """
+    if budget.click_micros and not affords(budget, Charge(micros=budget.click_micros)):
+        return 0
+    return _fits(budget, Charge(micros=budget.impression_micros, impressions=1))
+
+
+def leased(budget: Budget, impressions: int) -> Budget:
+    """Return the budget with so many more impressions set aside; fewer, where the number is negative."""
+    return structs.replace(
+        budget,
+        leased_impressions=budget.leased_impressions + impressions,
+        leased_micros=budget.leased_micros + impressions * budget.impression_micros,
     )
 
 
@@ -97,6 +133,8 @@ def opened(campaign_id: UUID, event: CampaignCreated) -> Budget:
     return Budget(
         campaign_id=campaign_id,
         timezone=event.timezone,
+        impression_micros=price_of_impression(event.pricing),
+        click_micros=price_of_click(event.pricing),
         budget_micros=event.budget_micros,
         daily_budget_micros=event.daily_budget_micros,
         impression_budget=event.impression_budget,
@@ -104,22 +142,35 @@ def opened(campaign_id: UUID, event: CampaignCreated) -> Budget:
     )
 
 
-def relimited(budget: Budget, event: CampaignChanged, *, held: Charge, now: datetime) -> Budget:
-    """Return the budget with the limits a change sets; raise BudgetBelowSpent when more is spent and held already."""
+def relimited(budget: Budget, event: CampaignChanged, now: datetime) -> Budget:
+    """Return the budget after a change; raise BudgetBelowSpent when more than a new limit is spent and held already."""
     fields = ("timezone", "budget_micros", "daily_budget_micros", "impression_budget", "daily_impression_budget")
     named = {name: value for name in fields if (value := getattr(event, name)) is not UNSET}
+    if event.pricing is not UNSET:
+        named["impression_micros"] = price_of_impression(event.pricing)
+        named["click_micros"] = price_of_click(event.pricing)
     after = structs.replace(on_day(budget, now), **named)
     for limit, spent in (
-        ("budget_micros", after.spent_micros + held.micros),
-        ("daily_budget_micros", after.day_spent_micros + held.micros),
-        ("impression_budget", after.impressions + held.impressions),
-        ("daily_impression_budget", after.day_impressions + held.impressions),
+        ("budget_micros", after.spent_micros + after.leased_micros),
+        ("daily_budget_micros", after.day_spent_micros + after.leased_micros),
+        ("impression_budget", after.impressions + after.leased_impressions),
+        ("daily_impression_budget", after.day_impressions + after.leased_impressions),
     ):
         if named.get(limit) is not None and named[limit] < spent:
             raise BudgetBelowSpent(f"{spent:,} are spent and held; the {limit} cannot be less.", pointer=f"/{limit}")
     return after
 
 
-def _within(spent: int, more: int, limit: int | None) -> bool:
-    # What costs nothing is always affordable, so that a lowered daily limit does not turn free deliveries away.
-    return limit is None or more == 0 or spent + more <= limit
+def _fits(budget: Budget, charge: Charge) -> int:
+    """Return how many times a charge fits into what every limit leaves."""
+    times = UNLIMITED
+    for limit, used, each in (
+        (budget.budget_micros, budget.spent_micros + budget.leased_micros, charge.micros),
+        (budget.daily_budget_micros, budget.day_spent_micros + budget.leased_micros, charge.micros),
+        (budget.impression_budget, budget.impressions + budget.leased_impressions, charge.impressions),
+        (budget.daily_impression_budget, budget.day_impressions + budget.leased_impressions, charge.impressions),
+    ):
+        # What costs nothing always fits, so that a limit of money does not turn free deliveries away.
+        if limit is not None and each:
+            times = min(times, (limit - used) // each)
+    return max(times, 0)

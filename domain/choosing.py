@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct
 
 from domain.ad_request import AdRequest, Placement
+from domain.budget import is_limited
 from domain.campaign import Active, Campaign
 from domain.creative import Creative
 from domain.events import CampaignTerms, CreativeTerms, SlotTerms
@@ -55,6 +56,7 @@ class Candidate(Struct, frozen=True, kw_only=True):
     ends_at: int
     minutes: tuple[tuple[int, int], ...]
     timezone: ZoneInfo | None
+    limited: bool
 
 
 class Lineup(Struct, frozen=True, kw_only=True):
@@ -79,6 +81,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     slots: Mapping[UUID, SlotTerms] = {}
     slot_by_key_sha256: Mapping[str, UUID] = {}
     lineups: Mapping[UUID, Lineup] = {}
+    limited: frozenset[UUID] = frozenset()
 
 
 def index(
@@ -106,6 +109,7 @@ def index(
         slots=open_slots,
         slot_by_key_sha256={sha256: slot_id for slot_id in open_slots for sha256 in slots[slot_id].keys.values()},
         lineups={slot_id: by_format[_format(slot)] for slot_id, slot in open_slots.items()},
+        limited=frozenset(each.campaign_id for of_shape in by_shape.values() for each in of_shape if each.limited),
     )
 
 
@@ -114,12 +118,11 @@ def eligible(
     request: AdRequest,
     placement: Placement,
     *,
-    campaigns: Collection[UUID] = (),
     creatives: Collection[UUID] = (),
 ) -> int:
     """Return the bitset of the candidates for a placement that no rule keeps out, whatever the time.
 
-    `campaigns` and `creatives` are to be left out: those with nothing left to spend, those that the page shows already.
+    `creatives`, which the page shows already, are left out.
     """
     lineup = snapshot.lineups.get(placement.slot_id)
     if lineup is None:
@@ -127,7 +130,6 @@ def eligible(
     bits = _any_of(lineup.by_place, _places_of(request))
     blocked = request.blocked
     for index_, keys in (
-        (lineup.by_campaign, campaigns),
         (lineup.by_creative, creatives),
         (lineup.by_creative, blocked.creatives),
         (lineup.by_advertiser, blocked.advertisers),
@@ -140,6 +142,11 @@ def eligible(
         bits &= ~_any_of(lineup.by_blocked_category, request.site.categories)
     limit = AUDIENCES[0] if request.privacy.coppa else request.content.max_rating
     return bits if limit is None else bits & lineup.by_audience[limit]
+
+
+def of_campaigns(lineup: Lineup, campaigns: Iterable[UUID]) -> int:
+    """Return the bitset of the candidates of these campaigns."""
+    return _any_of(lineup.by_campaign, campaigns)
 
 
 def choose(snapshot: Snapshot, bits: int, placement: Placement, now: datetime, draw: int) -> Iterator[Candidate]:
@@ -220,6 +227,7 @@ def _candidate(creative_id: UUID, creative: CreativeTerms, campaign: CampaignTer
         ends_at=min((int(end.timestamp()) for end in ends if end is not None), default=_FOREVER),
         minutes=tuple((_minute(slot.start), _minute(slot.end)) for slot in creative.time_slots),
         timezone=zone(campaign.timezone),
+        limited=is_limited(campaign),
     )
 
 

@@ -10,8 +10,9 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from domain.budget import Budget, DeliveryKind, affords, charged, on_day, price_of
+from domain.budget import Budget, DeliveryKind, affords, charged, leased, on_day, price_of
 from domain.events import ClickRecorded, DeliveryEvent, DeliveryRecorded, ImpressionRecorded, ViewRecorded
+from domain.leasing import LeaseKey
 from domain.values import Pricing
 
 EVENT_OF: Final[Mapping[DeliveryKind, type[DeliveryEvent]]] = {
@@ -34,6 +35,8 @@ class Ticket(Struct, frozen=True, kw_only=True, array_like=True):
     city: str | None
     viewer: str | None
     expires_at: int
+    hold_expires_at: int
+    worker: int
     pricing: Pricing
     currency: str
     test: bool
@@ -55,10 +58,11 @@ class Settled(NamedTuple):
 
 
 class Settlement(NamedTuple):
-    """For each delivery what is recorded (None: it was recorded before), and the budgets that changed."""
+    """For each delivery what is recorded (None: it was recorded before), and the budgets and leases that changed."""
 
     outcomes: tuple[Settled | None, ...]
     budgets: dict[UUID, Budget]
+    leases: dict[LeaseKey, int]
 
 
 def settle(
@@ -66,14 +70,17 @@ def settle(
     *,
     recorded: Mapping[UUID, frozenset[DeliveryKind]],
     budgets: Mapping[UUID, Budget],
+    leases: Mapping[LeaseKey, int],
     now: datetime,
 ) -> Settlement:
-    """Return what a batch adds to the log and to the budgets, in the order of the batch.
+    """Return what a batch adds to the log, the budgets and the leases, in the order of the batch.
 
-    `recorded` holds what the log has of each decision, `budgets` the rows of the campaigns concerned.
+    `recorded` holds what the log has of each decision, `budgets` the rows of the campaigns concerned, `leases` how many
+    impressions are left of the leases that the decisions were promised from.
     """
     seen = dict(recorded)
     changed: dict[UUID, Budget] = {}
+    left: dict[LeaseKey, int] = {}
     outcomes: list[Settled | None] = []
     for delivery in deliveries:
         ticket = delivery.ticket
@@ -83,24 +90,36 @@ def settle(
             continue
         seen[ticket.decision_id] = kinds | {delivery.kind}
         budget = changed.get(ticket.campaign_id) or budgets.get(ticket.campaign_id)
+        if budget is None:
+            outcomes.append(Settled(len(kinds) + 1, _event(delivery, 0, "unknown_campaign")))
+            continue
+        budget = on_day(budget, now)
+        key = (ticket.worker, ticket.campaign_id)
+        impressions = left.get(key, leases.get(key, 0))
+        if impressions and delivery.kind == "impression" and is_held(ticket, now):
+            # What was set aside for this impression is free for it now, and for nothing else.
+            left[key] = impressions - 1
+            budget = changed[ticket.campaign_id] = leased(budget, -1)
         event, after = bill(delivery, budget, now)
         if after is not None:
             changed[ticket.campaign_id] = after
         outcomes.append(Settled(len(kinds) + 1, event))
-    return Settlement(tuple(outcomes), changed)
+    return Settlement(tuple(outcomes), changed, left)
 
 
-def bill(delivery: Delivery, budget: Budget | None, now: datetime) -> tuple[DeliveryEvent, Budget | None]:
-    """Return the event of a delivery, and the budget after it when the delivery is billed."""
+def is_held(ticket: Ticket, now: datetime) -> bool:
+    """Tell whether a decision still holds the impression that it promised."""
+    return not ticket.test and now.timestamp() <= ticket.hold_expires_at
+
+
+def bill(delivery: Delivery, budget: Budget, now: datetime) -> tuple[DeliveryEvent, Budget | None]:
+    """Return the event of a delivery, and the budget (as of its day) after it when the delivery is billed."""
     ticket = delivery.ticket
-    if budget is None:
-        return _event(delivery, 0, "unknown_campaign"), None
-    current = on_day(budget, now)
-    charge = price_of(delivery.kind, ticket.pricing, current)
-    reason = _why_unbilled(ticket, now) or (None if affords(current, charge) else "over_budget")
+    charge = price_of(delivery.kind, ticket.pricing, budget)
+    reason = _why_unbilled(ticket, now) or (None if affords(budget, charge) else "over_budget")
     if reason is not None:
         return _event(delivery, charge.micros, reason), None
-    return _event(delivery, charge.micros, None), charged(current, charge)
+    return _event(delivery, charge.micros, None), charged(budget, charge)
 
 
 def _why_unbilled(ticket: Ticket, now: datetime) -> str | None:

@@ -1,87 +1,141 @@
-"""Holds: what has been promised to ad slots and not yet been confirmed, so that nothing is promised twice.
+"""Holds: what a worker may promise to ad slots, and has promised, so that nothing is promised twice.
 
-A decision holds what its impression will cost until the impression is confirmed or the hold expires. This is the one
-mutable structure of the domain: a worker keeps one, and touches it only between two awaits.
+A decision takes one leased impression and holds it until it is confirmed or the hold expires. This is the one mutable
+structure of the domain: a worker keeps one, and touches it only between two awaits. Its time is a steady clock, in
+seconds, which no adjustment of the wall clock moves and which goes on while the process is stopped.
 """
 
 import heapq
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Collection, Mapping
+from typing import Final
 from uuid import UUID
 
-from msgspec import structs
+from domain.leasing import LEASE_SECONDS, Want
 
-from domain.budget import NOTHING, Budget, Charge, affords, on_day, price_of
-from domain.choosing import Candidate
+STOCK_IMPRESSIONS_MIN: Final = 16
+"""What a worker wants of each campaign before it knows how often it is asked for it."""
+
+STOCK_SECONDS: Final = 2.0
+"""For how long the stock of a campaign should last at the rate at which it was last promised."""
+
+RENEW_SECONDS: Final = LEASE_SECONDS / 3
+MARGIN_SECONDS: Final = 1.0
+"""How much earlier than the ledger a worker takes its leases for over."""
+
+
+class _Lot:
+    """One campaign's leased impressions: `leased` as the ledger last said, of which some are held, the rest free."""
+
+    __slots__ = ("free", "held", "leased", "rate", "taken")
+
+    def __init__(self) -> None:
+        self.leased = 0
+        self.free = 0
+        self.held = 0
+        self.taken = 0
+        self.rate = 0.0
 
 
 class Holds:
-    """The holds of one worker, beside the budgets as it last saw them."""
+    """The stock and the holds of one worker."""
 
-    def __init__(self) -> None:
-        """Start with no budget known and nothing held."""
-        self._budgets: dict[UUID, Budget] = {}
-        self._held: dict[UUID, Charge] = {}
-        self._open: dict[UUID, tuple[UUID, Charge]] = {}
+    def __init__(self, worker: int = 0) -> None:
+        """Begin with nothing leased; `worker` is the number under which the ledger knows this worker."""
+        self.worker: Final = worker
+        self.changes = 0
+        self._lots: dict[UUID, _Lot] = {}
+        self._open: dict[UUID, UUID] = {}
         self._expiries: list[tuple[float, UUID]] = []
+        self._valid_until = 0.0
+        self._asked_at = 0.0
+        self._stocked: frozenset[UUID] = frozenset()
 
-    def see(self, budgets: Mapping[UUID, Budget]) -> None:
-        """Take note of budgets as the log's writer left them, unless newer copies are known."""
-        for campaign_id, budget in budgets.items():
-            known = self._budgets.get(campaign_id)
-            if known is None or known.position <= budget.position:
-                self._budgets[campaign_id] = budget
+    def know(self, campaigns: Collection[UUID]) -> None:
+        """Stock these campaigns from now on, and give back what is free of all others."""
+        for campaign_id in campaigns:
+            if campaign_id not in self._lots:
+                self._lots[campaign_id] = _Lot()
+                self.changes += 1
+        self._stocked = frozenset(campaigns)
 
-    def held(self, campaign_id: UUID) -> Charge:
-        """Return what is held of a campaign's budget."""
-        return self._held.get(campaign_id, NOTHING)
+    def held(self, campaign_id: UUID) -> int:
+        """Return how many impressions of a campaign are promised and neither confirmed nor expired."""
+        lot = self._lots.get(campaign_id)
+        return 0 if lot is None else lot.held
 
-    def take(self, candidate: Candidate, decision_id: UUID, *, now: datetime, hold_seconds: int) -> bool:
-        """Hold what one impression of a candidate costs; False when no limit leaves room for it."""
-        self.release_expired(now)
-        budget = self._budgets.get(candidate.campaign_id)
-        if budget is None:
+    def take(self, campaign_id: UUID, decision_id: UUID, *, tick: float, hold_seconds: int) -> bool:
+        """Hold one impression for a decision; False when none is free, or the leases are over."""
+        lot = self._lots.get(campaign_id)
+        if lot is None or lot.free <= 0 or tick >= self._valid_until:
             return False
-        budget = on_day(budget, now)
-        held = self._held.get(candidate.campaign_id, NOTHING)
-        charge = price_of("impression", candidate.campaign.pricing, budget)
-        if not affords(_with(budget, held), charge) or not _has_money_for_a_click(candidate, budget):
-            return False
-        if candidate.campaign.pricing.model == "flat":
-            # Paid once, with whichever impression comes first: held by each it would count again beside what is spent.
-            charge = Charge(impressions=1)
-        self._held[candidate.campaign_id] = _plus(held, charge, 1)
-        self._open[decision_id] = (candidate.campaign_id, charge)
-        heapq.heappush(self._expiries, (now.timestamp() + hold_seconds, decision_id))
+        lot.free -= 1
+        lot.held += 1
+        lot.taken += 1
+        if not lot.free:
+            self.changes += 1
+        self._open[decision_id] = campaign_id
+        heapq.heappush(self._expiries, (tick + hold_seconds, decision_id))
         return True
 
-    def release(self, decision_id: UUID) -> None:
-        """Give back what a decision held; nothing happens when it holds nothing any more."""
-        opened = self._open.pop(decision_id, None)
-        if opened is not None:
-            campaign_id, charge = opened
-            self._held[campaign_id] = _plus(self._held[campaign_id], charge, -1)
+    def confirm(self, decision_id: UUID) -> None:
+        """Close the hold of a decision whose impression this worker saw recorded."""
+        campaign_id = self._open.pop(decision_id, None)
+        if campaign_id is not None:
+            lot = self._lots[campaign_id]
+            lot.held -= 1
+            lot.leased -= 1
 
-    def release_expired(self, now: datetime) -> None:
-        """Give back what decisions held whose time is over."""
-        second = now.timestamp()
-        while self._expiries and self._expiries[0][0] <= second:
-            self.release(heapq.heappop(self._expiries)[1])
+    def sold_out(self) -> list[UUID]:
+        """Return the campaigns of which nothing is free; it is worth asking again when `changes` has changed."""
+        return [campaign_id for campaign_id, lot in self._lots.items() if lot.free <= 0]
 
+    def wants(self, tick: float) -> list[Want]:
+        """Return what to ask the ledger for, if anything, and close the holds that are over.
 
-def _with(budget: Budget, held: Charge) -> Budget:
-    return structs.replace(
-        budget,
-        spent_micros=budget.spent_micros + held.micros,
-        impressions=budget.impressions + held.impressions,
-        day_spent_micros=budget.day_spent_micros + held.micros,
-        day_impressions=budget.day_impressions + held.impressions,
-    )
+        An expired hold does not free its impression here: it may have been confirmed through another worker. The answer
+        of the ledger says what is left of the lease, and so what is free.
+        """
+        expired = self._expire(tick)
+        elapsed = max(tick - self._asked_at, 0.001)
+        self._asked_at = tick
+        wants = []
+        for campaign_id, lot in self._lots.items():
+            lot.rate = 0.5 * lot.rate + 0.5 * lot.taken / elapsed
+            lot.taken = 0
+            wanted = max(STOCK_IMPRESSIONS_MIN, int(lot.rate * STOCK_SECONDS)) if campaign_id in self._stocked else 0
+            if lot.free * 2 < wanted or campaign_id in expired or (not wanted and lot.free):
+                wants.append(Want(campaign_id=campaign_id, impressions=wanted - lot.free))
+                lot.free = min(lot.free, wanted)  # what is given back is not promised while the answer is on its way
+        return wants
 
+    def granted(self, leases: Mapping[UUID, int], *, asked: float) -> None:
+        """Take over what the ledger says is leased to this worker, in answer to what it was asked at a tick.
 
-def _plus(held: Charge, charge: Charge, times: int) -> Charge:
-    return Charge(micros=held.micros + times * charge.micros, impressions=held.impressions + times * charge.impressions)
+        To be called in the order of commits: what was confirmed in a later one must not be free again.
+        """
+        self._valid_until = asked + LEASE_SECONDS - MARGIN_SECONDS
+        for campaign_id, impressions in leases.items():
+            lot = self._lots[campaign_id]
+            lot.leased = impressions
+            lot.free = max(0, impressions - lot.held)
+        self.changes += 1
 
+    def is_due(self, tick: float) -> bool:
+        """Tell whether the ledger has to hear of this worker, wants or not, lest its leases end."""
+        return tick >= self._valid_until - LEASE_SECONDS + MARGIN_SECONDS + RENEW_SECONDS
 
-def _has_money_for_a_click(candidate: Candidate, budget: Budget) -> bool:
-    return affords(budget, price_of("click", candidate.campaign.pricing, budget))
+    def all_free(self) -> list[Want]:
+        """Return what a worker that ends gives back, and promise nothing more."""
+        self._valid_until = 0.0
+        return [
+            Want(campaign_id=campaign_id, impressions=-lot.free) for campaign_id, lot in self._lots.items() if lot.free
+        ]
+
+    def _expire(self, tick: float) -> set[UUID]:
+        expired = set()
+        while self._expiries and self._expiries[0][0] <= tick:
+            campaign_id = self._open.pop(heapq.heappop(self._expiries)[1], None)
+            if campaign_id is not None:
+                self._lots[campaign_id].held -= 1
+                expired.add(campaign_id)
+        return expired

@@ -1,7 +1,7 @@
 """The Merkle tree of a log: SHA-256 over its entries in their order (RFC 9162, section 2.1; the same tree as RFC 6962).
 
-Nodes are named by `Node(level, index)`: the root over the 2**level leaves from index * 2**level on, all of which exist.
-A tree of any size is made of such nodes, so that they never change once they are there; they are kept in tiles of 256.
+`Node(level, number)` names the root over the 2**level leaves from number * 2**level on, all of which exist. A tree of
+any size is made of such nodes, so that they never change once they are there; they are kept in tiles of 256.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +25,7 @@ class Node(NamedTuple):
     """The place of a node over 2**level leaves."""
 
     level: int
-    index: int
+    number: int
 
 
 class Tile(NamedTuple):
@@ -106,16 +106,16 @@ def edge_places(size: int) -> list[tuple[int, int, int]]:
 def tile_of(node: Node) -> tuple[int, int]:
     """Return level and number of the tile that a node is made from."""
     level, height = divmod(node.level, TILE_LEVELS)
-    return level, node.index >> (TILE_LEVELS - height)
+    return level, node.number >> (TILE_LEVELS - height)
 
 
 def node_in_tile(hashes: bytes, node: Node) -> bytes:
     """Return a node from the tile that `tile_of` names; ValueError says that the tile does not reach that far yet."""
     height = node.level % TILE_LEVELS
     width = HASH_BYTES << height
-    start = node.index % (TILE_HASHES >> height) * width
+    start = node.number % (TILE_HASHES >> height) * width
     if len(hashes) < start + width:
-        raise ValueError(f"the tile has no node {node.index} of level {node.level}")
+        raise ValueError(f"the tile has no node {node.number} of level {node.level}")
     return perfect_root(hashes[start : start + width])
 
 
@@ -147,7 +147,7 @@ def inclusion_path(index: int, size: int) -> list[Peaks]:
 
 
 def consistency_path(old: int, new: int) -> list[Peaks]:
-    """Return what the proof that a tree begins with an older one is made of (section 2.1.4.1); of nothing for size 0."""
+    """Return what the proof that a tree begins with an older one is made of: nothing for size 0 (section 2.1.4.1)."""
     if not 0 <= old <= new:
         raise ValueError(f"a tree of {new} leaves does not begin with one of {old}")
     path = []
@@ -170,7 +170,7 @@ def resolved(path: Sequence[Peaks], node: Callable[[Node], bytes]) -> list[bytes
 
 def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], expected_root: bytes) -> bool:
     """Tell whether a proof shows that a leaf hash stands at an index of the tree with that root (section 2.1.3.2)."""
-    if not 0 <= index < size:
+    if not 0 <= index < size or not _are_hashes(leaf, *proof):
         return False
     own, last, hashed = index, size - 1, leaf
     for sibling in proof:
@@ -188,7 +188,7 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
 
 def verify_consistency(old: int, new: int, proof: Sequence[bytes], old_root: bytes, new_root: bytes) -> bool:
     """Tell whether a proof shows that the tree with the new root begins with that of the old one (section 2.1.4.2)."""
-    if not 0 <= old <= new:
+    if not 0 <= old <= new or not _are_hashes(old_root, new_root, *proof):
         return False
     if old == 0:
         return not proof and old_root == EMPTY_ROOT and (new > 0 or new_root == EMPTY_ROOT)
@@ -213,6 +213,11 @@ def verify_consistency(old: int, new: int, proof: Sequence[bytes], old_root: byt
             new_hash = node_hash(new_hash, sibling)
         own, last = own >> 1, last >> 1
     return last == 0 and old_hash == old_root and new_hash == new_root
+
+
+def _are_hashes(*hashes: bytes) -> bool:
+    # Of two parts of another length, the border between them would not be hashed.
+    return all(len(each) == HASH_BYTES for each in hashes)
 
 
 def _half(size: int) -> int:

@@ -1,25 +1,20 @@
-"""One batch of one ledger: what is read under the lock of its head, what follows from it, what is written.
+"""What follows from a batch of requests to one ledger: a pure function of what was asked and of what stands there."""
 
-The middle part, `plan`, is a pure function of what was read and what was asked; all the rest is two round trips.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Final, NamedTuple
 from uuid import UUID
 
-import msgspec
-from msgspec import Struct, structs
-from psycopg.rows import DictRow
+from msgspec import Struct
 
-from domain.budget import Budget, Charge, DeliveryKind, opened, relimited
+from domain.budget import Budget, DeliveryKind, opened, relimited
 from domain.decider import stream_of
-from domain.delivery import EVENT_OF, Delivery, Settled, concerned, settle
+from domain.delivery import EVENT_OF, Delivery, Settled, settle
 from domain.errors import IdempotencyKeyReused, Kind, Refusal, VersionConflict
-from domain.events import CampaignChanged, CampaignCreated, DeliveryRecorded, Entry, Event
+from domain.events import CampaignChanged, CampaignCreated, Entry, Event
+from domain.leasing import LeaseKey, Want, lease, reclaim
 from infra import event_log
-from infra.database import Connection
 from infra.event_log import Head
 
 _KIND_BY_TAG: Final[Mapping[str, DeliveryKind]] = {
@@ -96,8 +91,18 @@ class Recording(Struct, frozen=True, kw_only=True):
     deliveries: tuple[Delivery, ...]
 
 
-Request = Appending | Recording
-Result = Receipt | Refusal | tuple[Settled | None, ...]
+class Leasing(Struct, frozen=True, kw_only=True):
+    """A worker that says it is alive, and what it wants to lease; its promises are open for `hold_seconds` at most."""
+
+    ledger_id: UUID
+    worker: int
+    wants: tuple[Want, ...]
+    hold_seconds: int
+    ends: bool = False
+
+
+Request = Appending | Recording | Leasing
+Result = Receipt | Refusal | tuple[Settled | None, ...] | Mapping[UUID, int]
 
 
 class Facts(Struct, frozen=True, kw_only=True):
@@ -107,46 +112,53 @@ class Facts(Struct, frozen=True, kw_only=True):
     versions: Mapping[str, int]
     recorded: Mapping[UUID, frozenset[DeliveryKind]]
     budgets: Mapping[UUID, Budget]
+    leases: Mapping[LeaseKey, int]
+    silent: Mapping[LeaseKey, int]
+    workers: int
     answers: Mapping[tuple[str, str], tuple[bytes, StoredAnswer]]
 
 
 class Plan(NamedTuple):
-    """What is written, and the answer to each request: a Receipt, what was settled, or the exception to raise."""
+    """What is written, and the answer to each request: a Receipt or Refusal, what was settled, or what is leased."""
 
     now: datetime
     entries: list[Entry]
     versions: dict[str, int]
     budgets: dict[UUID, Budget]
+    leases: dict[LeaseKey, int]
     answers: dict[tuple[str, str], tuple[bytes, StoredAnswer]]
     results: list[Result]
 
 
-async def commit(
-    connection: Connection,
-    ledger_id: UUID,
-    requests: Sequence[Request],
-    *,
-    held: Callable[[UUID], Charge],
-    now: datetime,
-) -> Plan:
-    """Append a batch in one transaction, and return what was written once it is durable."""
-    async with connection.pipeline(), connection.transaction():
-        facts = await _read(connection, ledger_id, requests)
-        planned = plan(facts, requests, held=held, now=max(now, facts.head.recorded_at))
-        await _write(connection, ledger_id, facts.head, planned)
-    return planned
-
-
-def plan(facts: Facts, requests: Sequence[Request], *, held: Callable[[UUID], Charge], now: datetime) -> Plan:
-    """Return what a batch adds: first what commands decided, in order, then all deliveries, settled together."""
-    draft = Plan(now, [], dict(facts.versions), {}, {}, [()] * len(requests))
+def plan(facts: Facts, requests: Sequence[Request], now: datetime) -> Plan:
+    """Return what a batch adds: what commands decided, in order; then all deliveries together; then the leases."""
+    draft = Plan(now, [], dict(facts.versions), {}, {}, {}, [()] * len(requests))
     for number, request in enumerate(requests):
         if isinstance(request, Appending):
-            draft.results[number] = _answer(facts, draft, request, held)
+            draft.results[number] = _answer(facts, draft, request)
+    _settle(facts, draft, requests)
+    if facts.silent:
+        # A lease that is reclaimed is gone, less what this very batch has charged to it.
+        silent = {key: draft.leases.pop(key, impressions) for key, impressions in facts.silent.items()}
+        draft.budgets.update(reclaim(silent, {**facts.budgets, **draft.budgets}))
+    for number, request in enumerate(requests):
+        if isinstance(request, Leasing):
+            draft.results[number] = _lease(facts, draft, request)
+    return draft
+
+
+def _settle(facts: Facts, draft: Plan, requests: Sequence[Request]) -> None:
     recordings = [(number, request) for number, request in enumerate(requests) if isinstance(request, Recording)]
     deliveries = [delivery for _, recording in recordings for delivery in recording.deliveries]
-    settlement = settle(deliveries, recorded=facts.recorded, budgets={**facts.budgets, **draft.budgets}, now=draft.now)
+    settlement = settle(
+        deliveries,
+        recorded=facts.recorded,
+        budgets={**facts.budgets, **draft.budgets},
+        leases=facts.leases,
+        now=draft.now,
+    )
     draft.budgets.update(settlement.budgets)
+    draft.leases.update(settlement.leases)
     outcomes = iter(settlement.outcomes)
     for number, recording in recordings:
         draft.results[number] = tuple(islice(outcomes, len(recording.deliveries)))
@@ -155,17 +167,27 @@ def plan(facts: Facts, requests: Sequence[Request], *, held: Callable[[UUID], Ch
         for delivery, settled in zip(deliveries, settlement.outcomes, strict=True)
         if settled is not None
     )
-    position = facts.head.position + len(draft.entries)
-    for campaign_id, budget in draft.budgets.items():
-        draft.budgets[campaign_id] = structs.replace(budget, position=position)
-    return draft
 
 
-def _answer(facts: Facts, draft: Plan, request: Appending, held: Callable[[UUID], Charge]) -> Receipt | Refusal:
+def _lease(facts: Facts, draft: Plan, request: Leasing) -> Mapping[UUID, int]:
+    leases, budgets = lease(
+        request.worker,
+        request.wants,
+        workers=facts.workers,
+        leases={**facts.leases, **draft.leases},
+        budgets={**facts.budgets, **draft.budgets},
+        now=draft.now,
+    )
+    draft.leases.update(leases)
+    draft.budgets.update(budgets)
+    return {campaign_id: impressions for (_, campaign_id), impressions in leases.items()}
+
+
+def _answer(facts: Facts, draft: Plan, request: Appending) -> Receipt | Refusal:
     asked = request.idempotency
     if asked is None:
         try:
-            return _append(facts, draft, request, held)
+            return _append(facts, draft, request)
         except Refusal as refusal:
             return refusal
     name = (asked.actor, asked.key)
@@ -173,7 +195,7 @@ def _answer(facts: Facts, draft: Plan, request: Appending, held: Callable[[UUID]
     if first is not None:
         return first_answer(first, asked)
     try:
-        receipt = _append(facts, draft, request, held)
+        receipt = _append(facts, draft, request)
     except VersionConflict as conflict:
         return conflict
     except Refusal as refusal:
@@ -192,7 +214,7 @@ def first_answer(first: tuple[bytes, StoredAnswer], asked: Idempotency) -> Recei
     return stored.receipt if isinstance(stored, StoredReceipt) else Repeated(stored)
 
 
-def _append(facts: Facts, draft: Plan, request: Appending, held: Callable[[UUID], Charge]) -> Receipt:
+def _append(facts: Facts, draft: Plan, request: Appending) -> Receipt:
     if request.refusal is not None:
         raise request.refusal
     version = draft.versions.get(request.stream, 0)
@@ -217,7 +239,7 @@ def _append(facts: Facts, draft: Plan, request: Appending, held: Callable[[UUID]
         if isinstance(event, CampaignCreated):
             known = draft.budgets[request.subject] = opened(request.subject, event)
         elif isinstance(event, CampaignChanged) and known is not None:
-            known = relimited(known, event, held=held(request.subject), now=draft.now)
+            known = relimited(known, event, draft.now)
             draft.budgets[request.subject] = known
     draft.entries.extend(entries)
     draft.versions[request.stream] = version + len(request.events)
@@ -237,103 +259,3 @@ def _delivery_entry(delivery: Delivery, settled: Settled, now: datetime) -> Entr
         recorded_at=now,
         event=settled.event,
     )
-
-
-async def read_answer(connection: Connection, ledger_id: UUID, asked: Idempotency) -> tuple[bytes, StoredAnswer] | None:
-    """Return the first answer beside an idempotency key, if there is one."""
-    cursor = await connection.execute(
-        _READ_ANSWERS, {"ledger_id": ledger_id, "actors": [asked.actor], "keys": [asked.key]}
-    )
-    rows = await cursor.fetchall()
-    return _stored(rows[0]) if rows else None
-
-
-_READ_ANSWERS: Final = """
-    SELECT actor, key, request_sha256, answer
-    FROM idempotency_keys JOIN unnest(%(actors)s::text[], %(keys)s::text[]) AS asked (actor, key) USING (actor, key)
-    WHERE ledger_id = %(ledger_id)s
-"""
-
-_READ_BUDGETS: Final = """
-    SELECT * FROM budgets WHERE ledger_id = %(ledger_id)s AND campaign_id = ANY(%(campaigns)s)
-"""
-
-_WRITE_ANSWERS: Final = """
-    INSERT INTO idempotency_keys (ledger_id, actor, key, request_sha256, answer, created_at)
-    VALUES (%(ledger_id)s, %(actor)s, %(key)s, %(request_sha256)s, %(answer)s::json, %(now)s)
-"""
-
-_BUDGET_COLUMNS: Final = ", ".join(Budget.__struct_fields__)
-_WRITE_BUDGETS: Final = f"""
-    INSERT INTO budgets (ledger_id, {_BUDGET_COLUMNS})
-    SELECT %(ledger_id)s, {_BUDGET_COLUMNS} FROM json_populate_recordset(NULL::budgets, %(rows)s::json)
-    ON CONFLICT (ledger_id, campaign_id) DO UPDATE
-    SET ({_BUDGET_COLUMNS}) = ROW({", ".join(f"EXCLUDED.{column}" for column in Budget.__struct_fields__)})
-"""
-
-
-async def _read(connection: Connection, ledger_id: UUID, requests: Sequence[Request]) -> Facts:
-    appendings = [request for request in requests if isinstance(request, Appending)]
-    deliveries = [d for request in requests if isinstance(request, Recording) for d in request.deliveries]
-    asked = [request.idempotency for request in appendings if request.idempotency is not None]
-    campaigns = concerned(deliveries) | {request.subject for request in appendings}
-    head = await connection.execute(event_log.LOCK_HEAD, {"ledger_id": ledger_id})
-    versions = await connection.execute(
-        event_log.STREAM_VERSIONS, {"ledger_id": ledger_id, "streams": [request.stream for request in appendings]}
-    )
-    decisions = await connection.execute(
-        event_log.DECISION_EVENTS,
-        {"ledger_id": ledger_id, "streams": [stream_of("decision", d.ticket.decision_id) for d in deliveries]},
-    )
-    budgets = await connection.execute(_READ_BUDGETS, {"ledger_id": ledger_id, "campaigns": list(campaigns)})
-    answers = await connection.execute(
-        _READ_ANSWERS,
-        {"ledger_id": ledger_id, "actors": [a.actor for a in asked], "keys": [a.key for a in asked]},
-    )
-    recorded: dict[UUID, frozenset[DeliveryKind]] = {}
-    for row in await decisions.fetchall():
-        decision_id = UUID(row["stream_id"].removeprefix("decision-"))
-        recorded[decision_id] = recorded.get(decision_id, frozenset()) | {_KIND_BY_TAG[row["type"]]}
-    return Facts(
-        head=msgspec.convert(await head.fetchone(), Head),
-        versions={row["stream_id"]: row["version"] for row in await versions.fetchall()},
-        recorded=recorded,
-        budgets={row["campaign_id"]: msgspec.convert(row, Budget) for row in await budgets.fetchall()},
-        answers={(row["actor"], row["key"]): _stored(row) for row in await answers.fetchall()},
-    )
-
-
-async def _write(connection: Connection, ledger_id: UUID, head: Head, planned: Plan) -> None:
-    now = planned.now
-    if planned.entries:
-        commands = sum(not isinstance(entry.event, DeliveryRecorded) for entry in planned.entries)  # they come first
-        moved = {
-            "ledger_id": ledger_id,
-            "position": head.position + len(planned.entries),
-            "command_position": head.position + commands if commands else head.command_position,
-            "recorded_at": now,
-        }
-        await connection.execute(
-            event_log.INSERT_EVENTS, event_log.insert_parameters(ledger_id, head.position, planned.entries)
-        )
-        await connection.execute(event_log.MOVE_HEAD, moved)
-        await connection.execute("SELECT pg_notify(%s, %s)", (event_log.CHANNEL, str(ledger_id)))
-    if planned.budgets:
-        rows = msgspec.json.encode(list(planned.budgets.values())).decode()
-        await connection.execute(_WRITE_BUDGETS, {"ledger_id": ledger_id, "rows": rows})
-    for (actor, key), (request_sha256, stored) in planned.answers.items():
-        await connection.execute(
-            _WRITE_ANSWERS,
-            {
-                "ledger_id": ledger_id,
-                "actor": actor,
-                "key": key,
-                "request_sha256": request_sha256,
-                "answer": msgspec.json.encode(stored).decode(),
-                "now": now,
-            },
-        )
-
-
-def _stored(row: DictRow) -> tuple[bytes, StoredAnswer]:
-    return bytes(row["request_sha256"]), msgspec.convert(row["answer"], StoredAnswer)

@@ -13,7 +13,8 @@ from domain.decider import C, Context, Decider, E, S, fold, stream_of
 from domain.errors import PreconditionFailed, Refusal, VersionConflict
 from domain.slot import SLOT
 from infra import clock
-from infra.batch import Appending, Idempotency, Receipt, first_answer, read_answer
+from infra.batch import Appending, Idempotency, Receipt, first_answer
+from infra.commit import read_answer
 from infra.event_log import Recorded, read_streams
 from infra.writer import Log
 

@@ -15,6 +15,7 @@ from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -82,8 +83,8 @@ def _secret(settings: Settings) -> bytes:
     if settings.secret_key:
         return _decoded("LEDGER_SECRET_KEY", settings.secret_key)
     if settings.embedded:
-        path = _folder(settings.data_dir) / "secret"
-        return _decoded(str(path), _made_once(path, _fresh_secret).decode(errors="replace").strip())
+        path = keys_folder(settings.data_dir) / "secret"
+        return _decoded(str(path), made_once(path, _fresh_secret).decode(errors="replace").strip())
     how = 'python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
     raise SettingMissing(f"LEDGER_SECRET_KEY is not set. This prints a new one: {how}")
 
@@ -102,39 +103,47 @@ def _signing_key(settings: Settings) -> Ed25519PrivateKey:
     path = settings.signing_key_file
     if path is not None:
         try:
-            return _loaded(path, path.read_bytes())
+            return ed25519_key(path, path.read_bytes())
         except OSError as failure:
             raise SecretUnfit(f"LEDGER_SIGNING_KEY_FILE ({path})", str(failure.strerror)) from failure
     if settings.embedded:
-        path = _folder(settings.data_dir) / "signing.pem"
-        return _loaded(path, _made_once(path, _fresh_signing_key))
+        path = keys_folder(settings.data_dir) / "signing.pem"
+        return ed25519_key(path, made_once(path, fresh_signing_key))
     how = "openssl genpkey -algorithm ed25519 -out signing.pem"
     raise SettingMissing(f"LEDGER_SIGNING_KEY_FILE is not set. This makes one: {how}")
 
 
-def _loaded(path: Path, pem: bytes) -> Ed25519PrivateKey:
-    try:
-        key = load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as failure:
-        raise SecretUnfit(str(path), "it holds no private key in PEM without a password") from failure
+def ed25519_key(path: Path, pem: bytes) -> Ed25519PrivateKey:
+    """Return the Ed25519 key in the text of a PEM file; raise SecretUnfit."""
+    key = private_key(path, pem)
     if not isinstance(key, Ed25519PrivateKey):
         raise SecretUnfit(str(path), "its key is not an Ed25519 key")
     return key
 
 
-def _folder(data_dir: Path) -> Path:
+def private_key(path: Path, pem: bytes) -> PrivateKeyTypes:
+    """Return the key in the text of a PEM file, of whatever kind; raise SecretUnfit."""
+    try:
+        return load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as failure:
+        raise SecretUnfit(str(path), "it holds no private key in PEM without a password") from failure
+
+
+def keys_folder(data_dir: Path) -> Path:
+    """Return the folder in which an embedded install keeps its keys, made if there is none; raise SecretUnfit."""
     folder = data_dir / "keys"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return _private(folder)
+    return private(folder)
 
 
-def _private(path: Path) -> Path:
+def private(path: Path) -> Path:
+    """Return the path of a file or folder that only its owner may use; raise SecretUnfit for any other."""
     if path.stat().st_mode & _FOR_OTHERS:
         raise SecretUnfit(str(path), f"others than its owner may use it; chmod go= {path}")
     return path
 
 
-def _made_once(path: Path, make: Callable[[], bytes]) -> bytes:
+def made_once(path: Path, make: Callable[[], bytes]) -> bytes:
     """Return what a file holds, made if there is none; of several processes that make it at once one wins."""
     if not path.exists():
         draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
@@ -147,11 +156,12 @@ def _made_once(path: Path, make: Callable[[], bytes]) -> bytes:
                 os.link(draft, path)  # unlike a rename, it replaces nothing: whoever reads the file reads all of it
         finally:
             draft.unlink(missing_ok=True)
-        _sync(path.parent)
-    return _private(path).read_bytes()
+        synced(path.parent)
+    return private(path).read_bytes()
 
 
-def _sync(folder: Path) -> None:
+def synced(folder: Path) -> None:
+    """Make durable which files a folder holds, beside what is in them."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -163,7 +173,8 @@ def _fresh_secret() -> bytes:
     return secrets.token_urlsafe(SECRET_BYTES_MIN).encode()
 
 
-def _fresh_signing_key() -> bytes:
+def fresh_signing_key() -> bytes:
+    """Return a new Ed25519 key as the text of a PEM file."""
     return Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 

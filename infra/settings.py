@@ -19,6 +19,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     secret_key: str | None
     previous_secret_key: str | None
     signing_key_file: Path | None
+    log_key_file: Path | None = None
+    log_mldsa44_key_file: Path | None = None
+    log_origin: str | None = None
     admin_email: str | None
     admin_password: str | None
     log_level: str
@@ -48,16 +51,23 @@ def handed_down(*, data_dir: Path, lifeline: int, metrics_dir: Path | None) -> d
 def read(*, data_dir: Path | None = None) -> Settings:
     """Return the settings of this process; `data_dir` as the command line gives it goes before the environment."""
     lifeline = os.environ.get("LEDGER_LIFELINE")
-    signing_key_file = os.environ.get("LEDGER_SIGNING_KEY_FILE")
     return Settings(
         database_url=os.environ.get("LEDGER_DATABASE_URL") or None,
         data_dir=data_dir or Path(os.environ.get("LEDGER_DATA_DIR") or ".ledger"),
         public_url=os.environ.get("LEDGER_PUBLIC_URL") or "",
         secret_key=os.environ.get("LEDGER_SECRET_KEY") or None,
         previous_secret_key=os.environ.get("LEDGER_PREVIOUS_SECRET_KEY") or None,
-        signing_key_file=Path(signing_key_file) if signing_key_file else None,
+        signing_key_file=_path("LEDGER_SIGNING_KEY_FILE"),
+        log_key_file=_path("LEDGER_LOG_KEY_FILE"),
+        log_mldsa44_key_file=_path("LEDGER_LOG_MLDSA44_KEY_FILE"),
+        log_origin=os.environ.get("LEDGER_LOG_ORIGIN") or None,
         admin_email=os.environ.get("LEDGER_ADMIN_EMAIL") or None,
         admin_password=os.environ.get("LEDGER_ADMIN_PASSWORD") or None,
         log_level=os.environ.get("LEDGER_LOG_LEVEL") or "info",
         lifeline=int(lifeline) if lifeline else None,
     )
+
+
+def _path(name: str) -> Path | None:
+    value = os.environ.get(name)
+    return Path(value) if value else None

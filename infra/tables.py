@@ -16,6 +16,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    SmallInteger,
     Table,
     Text,
     UniqueConstraint,
@@ -89,6 +90,8 @@ budgets = Table(
     Column("ledger_id", Uuid, primary_key=True),
     Column("campaign_id", Uuid, primary_key=True),
     Column("timezone", Text, nullable=False),
+    Column("impression_micros", BigInteger, nullable=False),
+    Column("click_micros", BigInteger, nullable=False),
     Column("budget_micros", BigInteger),
     Column("daily_budget_micros", BigInteger),
     Column("impression_budget", BigInteger),
@@ -98,8 +101,29 @@ budgets = Table(
     Column("day", Date, nullable=False),
     Column("day_spent_micros", BigInteger, nullable=False),
     Column("day_impressions", BigInteger, nullable=False),
-    Column("position", BigInteger, nullable=False),
+    Column("leased_impressions", BigInteger, nullable=False),
+    Column("leased_micros", BigInteger, nullable=False),
     comment="What each campaign may spend and has spent, kept by the writer in the transaction that appends.",
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("ledger_id", Uuid, primary_key=True),
+    Column("worker", BigInteger, primary_key=True),
+    Column("alive_until", DateTime(timezone=True), nullable=False),
+    Column("silent_from", DateTime(timezone=True), nullable=False),
+    comment="Processes that lease budget. Unheard of until silent_from, none can have a promise open.",
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("ledger_id", Uuid, primary_key=True),
+    Column("worker", BigInteger, primary_key=True),
+    Column("campaign_id", Uuid, primary_key=True),
+    Column("impressions", BigInteger, nullable=False),
+    comment="Impressions that a worker may promise, or has promised and that are not yet confirmed.",
 )
 
 checkpoints = Table(
@@ -123,6 +147,36 @@ parked_events = Table(
     Column("error", Text, nullable=False),
     Column("parked_at", DateTime(timezone=True), nullable=False),
     comment="Events that a projection could not apply, and those of the same key after them.",
+)
+
+tiles = Table(
+    "tiles",
+    metadata,
+    Column("ledger_id", Uuid, primary_key=True),
+    Column("level", SmallInteger, primary_key=True),
+    Column("number", BigInteger, primary_key=True),
+    Column("hashes", LargeBinary, nullable=False),
+    comment="The Merkle tree over the log: up to 256 hashes a row, which only grow.",
+)
+
+log_checkpoints = Table(
+    "log_checkpoints",
+    metadata,
+    Column("ledger_id", Uuid, primary_key=True),
+    Column("size", BigInteger, primary_key=True),
+    Column("root", LargeBinary, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("signed_at", DateTime(timezone=True), nullable=False),
+    comment="Every tree that was ever signed, with the signed note.",
+)
+
+log_keys = Table(
+    "log_keys",
+    metadata,
+    Column("ledger_id", Uuid, primary_key=True),
+    Column("verifier_key", Text, primary_key=True),
+    Column("first_used_at", DateTime(timezone=True), nullable=False),
+    comment="The public keys of the log, as verifier keys of signed notes; the private ones are never in the database.",
 )
 
 users = Table(

@@ -6,11 +6,11 @@ answered when its batch is durable.
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
-from time import perf_counter
-from typing import Final, NamedTuple
+from time import monotonic
+from typing import Final, NamedTuple, assert_never
 
 import psycopg
 import structlog
@@ -18,8 +18,9 @@ import structlog
 from domain.delivery import Settled
 from domain.errors import Refusal
 from domain.holds import Holds
-from infra import batch, clock, metrics
-from infra.batch import Appending, Receipt, Recording, Request, Result
+from infra import clock, metrics
+from infra.batch import Appending, Leasing, Plan, Receipt, Recording, Request, Result
+from infra.commit import commit
 from infra.database import Connection, Pool, connect
 
 QUEUE_EVENTS_MAX: Final = 20_000
@@ -57,17 +58,21 @@ class Writer:
 
     async def append(self, appending: Appending) -> Receipt:
         """Append what a command decided; raise its Refusal, LogBusy or LogUnavailable."""
-        result = await self._submit(appending, len(appending.events))
+        result = await self._submit(appending, _events(appending))
         if isinstance(result, Refusal):
             raise result
-        assert isinstance(result, Receipt)  # noqa: S101  what `batch.plan` answers an Appending with
+        assert isinstance(result, Receipt)  # noqa: S101  what `plan` answers an Appending with
         return result
 
     async def record(self, recording: Recording) -> tuple[Settled | None, ...]:
         """Settle and append deliveries; None stands for one recorded before. Raise LogBusy or LogUnavailable."""
-        result = await self._submit(recording, len(recording.deliveries))
-        assert isinstance(result, tuple)  # noqa: S101  what `batch.plan` answers a Recording with
+        result = await self._submit(recording, _events(recording))
+        assert isinstance(result, tuple)  # noqa: S101  what `plan` answers a Recording with
         return result
+
+    async def lease(self, leasing: Leasing) -> None:
+        """Say that this process's worker is alive, and lease what it wants; raise LogBusy or LogUnavailable."""
+        await self._submit(leasing, _events(leasing))
 
     async def run(self) -> None:
         """Commit batches until the writer is closed and its queue is empty."""
@@ -116,29 +121,29 @@ class Writer:
         for ledger_id, group in groupby(by_ledger, key=lambda waiting: waiting.request.ledger_id):
             of_ledger = list(group)
             requests = [waiting.request for waiting in of_ledger]
-            started = perf_counter()
+            started = monotonic()
             try:
                 async with asyncio.timeout(ANSWER_SECONDS_MAX):
                     connection = self._connection = self._connection or await connect(self._url)
-                    planned = await batch.commit(
-                        connection, ledger_id, requests, held=self._holds.held, now=clock.now()
-                    )
-            except (OSError, psycopg.Error) as error:
+                    planned = await commit(connection, ledger_id, requests, clock.now())
+            except Exception as error:  # noqa: BLE001  whatever went wrong, callers are told and the writer goes on
                 await self._give_up(of_ledger, error)
                 continue
-            metrics.BATCH_SECONDS.observe(perf_counter() - started)
+            metrics.BATCH_SECONDS.observe(monotonic() - started)
             metrics.BATCH_EVENTS.observe(len(planned.entries))
-            self._holds.see(planned.budgets)
-            self._release(requests)
+            self._update_holds(requests, planned, asked=started)
             for waiting, result in zip(of_ledger, planned.results, strict=True):
                 _answer(waiting, result)
 
-    def _release(self, requests: Sequence[Request]) -> None:
-        for request in requests:
+    def _update_holds(self, requests: Sequence[Request], planned: Plan, *, asked: float) -> None:
+        # Here, and not where the answers arrive: in the order of commits (see `Holds.granted`).
+        for request, result in zip(requests, planned.results, strict=True):
             if isinstance(request, Recording):
                 for delivery in request.deliveries:
                     if delivery.kind == "impression":
-                        self._holds.release(delivery.ticket.decision_id)
+                        self._holds.confirm(delivery.ticket.decision_id)
+            elif isinstance(request, Leasing) and request.worker == self._holds.worker and isinstance(result, Mapping):
+                self._holds.granted(result, asked=asked)
 
     async def _give_up(self, of_ledger: Sequence[_Waiting], error: Exception) -> None:
         metrics.BATCHES_FAILED.inc()
@@ -167,7 +172,15 @@ class Log(NamedTuple):
 
 
 def _events(request: Request) -> int:
-    return len(request.events if isinstance(request, Appending) else request.deliveries)
+    match request:
+        case Appending():
+            return max(1, len(request.events))  # what only remembers a refusal takes its place, too
+        case Recording():
+            return len(request.deliveries)
+        case Leasing():
+            return len(request.wants) + 1
+        case _:
+            assert_never(request)
 
 
 def _answer(waiting: _Waiting, result: Result) -> None:

@@ -97,7 +97,10 @@ class Today(Struct, frozen=True, kw_only=True):
 
 
 class BudgetReport(Struct, frozen=True, kw_only=True):
-    """A campaign's money: spent, held for promised impressions, and remaining (null: no limit)."""
+    """A campaign's money: spent, and remaining (null: no limit).
+
+    `leased` impressions are set aside for workers to promise; `held` of them the answering worker has promised.
+    """
 
     campaign_id: UUID
     advertiser_id: UUID
@@ -196,8 +199,8 @@ async def write(connection: Connection, ledger_id: UUID, batch: Sequence[Recorde
     await upsert(connection, spendings, ledger_id, list(rows.values()))
 
 
-def report(row: SpendingRow, *, held: int, now: datetime) -> BudgetReport:
-    """Return a campaign's money as of now, with the impressions that are promised and not yet confirmed."""
+def report(row: SpendingRow, *, held: int, leased: int, now: datetime) -> BudgetReport:
+    """Return a campaign's money as of now, with the impressions set aside for workers and those one has promised."""
     day = local_date(now, row.timezone)
     current = _on_day(row, now)
     return BudgetReport(
@@ -205,7 +208,7 @@ def report(row: SpendingRow, *, held: int, now: datetime) -> BudgetReport:
             name: getattr(row, name) for name in BudgetReport.__struct_fields__ if name in SpendingRow.__struct_fields__
         },
         held=held,
-        leased=0,
+        leased=leased,
         remaining_micros=_remaining(row.budget_micros, row.spent_micros),
         remaining_impressions=_remaining(row.impression_budget, row.billed_impressions),
         today=Today(

@@ -37,7 +37,7 @@ deliveries = Table(
     Column("views", BigInteger, nullable=False),
     Column("clicks", BigInteger, nullable=False),
     Column("spent_micros", BigInteger, nullable=False),
-    comment="Read model: deliveries by the hour (UTC) in which they occurred. reason: why unbilled, empty when billed.",
+    comment="Read model: deliveries by the hour (UTC) they occurred in. reason: why unbilled, empty when billed.",
 )
 
 Dimension = Literal["hour", "day", "campaign", "creative", "advertiser", "slot", "country", "region", "city"]

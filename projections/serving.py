@@ -2,28 +2,34 @@
 
 import asyncio
 import gc
+from contextlib import suppress
+from time import monotonic
 from typing import Any, Final
 from uuid import UUID
 
-import msgspec
 import psycopg
 import structlog
 
-from domain.budget import Budget
 from domain.campaign import CAMPAIGN, Campaign
-from domain.choosing import Snapshot, index
+from domain.choosing import Lineup, Snapshot, index, of_campaigns
 from domain.creative import CREATIVE, Creative
 from domain.decider import Decider
 from domain.holds import Holds
+from domain.leasing import Want
 from domain.slot import SLOT, Slot
+from infra.batch import Leasing
 from infra.database import Connection, connect
 from infra.event_log import CHANNEL, Recorded, read_catalogue
+from infra.writer import LogBusy, LogUnavailable, Writer
 from projections.rows import subject_of
 
 REFRESH_SECONDS_MIN: Final = 0.05
 """Bounds how often the log is looked at while deliveries arrive by the thousand."""
 
 POLL_SECONDS: Final = 1.0
+RESTOCK_SECONDS: Final = 0.1
+WANTS_MAX: Final = 500
+"""Bounds how long leasing many campaigns at once keeps other batches waiting."""
 
 log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
@@ -32,15 +38,26 @@ class Serving:
     """The catalogue of one ledger as it stands, and the immutable snapshot made from it, swapped whole."""
 
     def __init__(self, ledger_id: UUID, holds: Holds) -> None:
-        """Begin with nothing to serve; `holds` is told of budgets that other processes changed."""
+        """Begin with nothing to serve; `holds` is told which campaigns to stock."""
         self.ledger_id: Final = ledger_id
         self.holds: Final = holds
         self.snapshot = Snapshot()
         self.position = 0
-        self._budgets_position = -1
+        self._sold_out: dict[UUID, tuple[Lineup, int, int]] = {}
         self._campaigns: dict[UUID, Campaign] = {}
         self._creatives: dict[UUID, Creative] = {}
         self._slots: dict[UUID, Slot] = {}
+
+    def sold_out(self, slot_id: UUID) -> int:
+        """Return the bitset of those in a slot's lineup that have nothing left to promise, as of the last change."""
+        lineup = self.snapshot.lineups.get(slot_id)
+        if lineup is None:
+            return 0
+        known = self._sold_out.get(slot_id)
+        if known is None or known[0] is not lineup or known[1] != self.holds.changes:
+            bits = of_campaigns(lineup, self.holds.sold_out())
+            known = self._sold_out[slot_id] = (lineup, self.holds.changes, bits)
+        return known[2]
 
     def click_url(self, creative_id: UUID) -> str | None:
         """Return where a click on a creative leads, also when it is not served any more; None when it is unknown."""
@@ -48,8 +65,7 @@ class Serving:
         return None if creative is None else creative.terms.click_url
 
     async def refresh(self, connection: Connection) -> None:
-        """Take in what the log and the budgets have gained, and swap in a new snapshot if that changes it."""
-        await self._see_budgets(connection)
+        """Take in what the log has gained, and swap in a new snapshot if that changes it."""
         before = self.position
         async for recorded in read_catalogue(connection, self.ledger_id, self.position):
             self._take(recorded)
@@ -63,8 +79,9 @@ class Serving:
                 creatives=dict(self._creatives),
                 slots=dict(self._slots),
             )
-            # What serves stays for long: the collector need not walk it while requests wait (80 ms for 30,000 creatives).
+            # What serves stays for long: the collector need not walk it while requests wait (80 ms).
             gc.freeze()
+            self.holds.know(self.snapshot.limited)
 
     async def follow(self, url: str) -> None:
         """Refresh whenever the log grows, until cancelled."""
@@ -81,13 +98,30 @@ class Serving:
                 log.warning("serving snapshot is not refreshed", error=type(error).__name__)
                 await asyncio.sleep(POLL_SECONDS)
 
-    async def _see_budgets(self, connection: Connection) -> None:
-        cursor = await connection.execute(
-            "SELECT * FROM budgets WHERE ledger_id = %s AND position > %s", (self.ledger_id, self._budgets_position)
+    async def keep_stocked(self, writer: Writer) -> None:
+        """Lease what may be promised, as it is needed, until cancelled; then give back what is free."""
+        try:
+            while True:
+                tick = monotonic()
+                wants = self.holds.wants(tick)
+                if wants or self.holds.is_due(tick):
+                    for first in range(0, max(len(wants), 1), WANTS_MAX):
+                        await self._lease(writer, wants[first : first + WANTS_MAX])
+                await asyncio.sleep(RESTOCK_SECONDS)
+        finally:
+            await self._lease(writer, self.holds.all_free(), ends=True)
+
+    async def _lease(self, writer: Writer, wants: list[Want], *, ends: bool = False) -> None:
+        hold_seconds = max((slot.hold_seconds for slot in self.snapshot.slots.values()), default=0)
+        leasing = Leasing(
+            ledger_id=self.ledger_id,
+            worker=self.holds.worker,
+            wants=tuple(wants),
+            hold_seconds=hold_seconds,
+            ends=ends,
         )
-        budgets = [msgspec.convert(row, Budget) for row in await cursor.fetchall()]
-        self.holds.see({budget.campaign_id: budget for budget in budgets})
-        self._budgets_position = max([self._budgets_position, *(budget.position for budget in budgets)])
+        with suppress(LogBusy, LogUnavailable):  # the next round asks again; until then the leases run out
+            await writer.lease(leasing)
 
     def _take(self, recorded: Recorded) -> None:
         match recorded.entry.stream.partition("-")[0]:

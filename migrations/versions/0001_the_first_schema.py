@@ -33,6 +33,8 @@ def upgrade() -> None:
         sa.Column("ledger_id", sa.Uuid(), nullable=False),
         sa.Column("campaign_id", sa.Uuid(), nullable=False),
         sa.Column("timezone", sa.Text(), nullable=False),
+        sa.Column("impression_micros", sa.BigInteger(), nullable=False),
+        sa.Column("click_micros", sa.BigInteger(), nullable=False),
         sa.Column("budget_micros", sa.BigInteger(), nullable=True),
         sa.Column("daily_budget_micros", sa.BigInteger(), nullable=True),
         sa.Column("impression_budget", sa.BigInteger(), nullable=True),
@@ -42,9 +44,28 @@ def upgrade() -> None:
         sa.Column("day", sa.Date(), nullable=False),
         sa.Column("day_spent_micros", sa.BigInteger(), nullable=False),
         sa.Column("day_impressions", sa.BigInteger(), nullable=False),
-        sa.Column("position", sa.BigInteger(), nullable=False),
+        sa.Column("leased_impressions", sa.BigInteger(), nullable=False),
+        sa.Column("leased_micros", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("ledger_id", "campaign_id", name=op.f("pk_budgets")),
         comment="What each campaign may spend and has spent, kept by the writer in the transaction that appends.",
+    )
+    op.create_table(
+        "workers",
+        sa.Column("ledger_id", sa.Uuid(), nullable=False),
+        sa.Column("worker", sa.BigInteger(), nullable=False),
+        sa.Column("alive_until", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("silent_from", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("ledger_id", "worker", name=op.f("pk_workers")),
+        comment="Processes that lease budget. Unheard of until silent_from, none can have a promise open.",
+    )
+    op.create_table(
+        "leases",
+        sa.Column("ledger_id", sa.Uuid(), nullable=False),
+        sa.Column("worker", sa.BigInteger(), nullable=False),
+        sa.Column("campaign_id", sa.Uuid(), nullable=False),
+        sa.Column("impressions", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("ledger_id", "worker", "campaign_id", name=op.f("pk_leases")),
+        comment="Impressions that a worker may promise, or has promised and that are not yet confirmed.",
     )
     op.create_table(
         "campaigns",
@@ -159,7 +180,7 @@ def upgrade() -> None:
             "reason",
             name=op.f("pk_deliveries"),
         ),
-        comment="Read model: deliveries by the hour (UTC) in which they occurred. reason: why unbilled, empty when billed.",
+        comment="Read model: deliveries by the hour (UTC) they occurred in. reason: why unbilled, empty when billed.",
     )
     op.create_table(
         "events",
@@ -334,7 +355,9 @@ def _protect() -> None:
     op.execute("GRANT USAGE ON SCHEMA public TO ledger_app")
     op.execute("GRANT SELECT, INSERT ON events, ledgers, idempotency_keys TO ledger_app")
     op.execute("GRANT SELECT, INSERT, UPDATE ON ledger_heads, budgets, checkpoints, users TO ledger_app")
-    op.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON parked_events, refresh_tokens, login_attempts TO ledger_app")
+    op.execute(
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON parked_events, refresh_tokens, login_attempts, workers, leases TO ledger_app"
+    )
     op.execute("""
         GRANT SELECT, INSERT, UPDATE, DELETE
         ON advertisers, campaigns, creatives, slots, spendings, deliveries, histories TO ledger_app

@@ -34,6 +34,8 @@ def ticket(decision: int = 1, *, pricing: Pricing = CPM, **fields: Any) -> Ticke
         city="217",
         viewer="f00d",
         expires_at=int(NOON.timestamp()) + 3_600,
+        hold_expires_at=int(NOON.timestamp()) + 60,
+        worker=0,
         pricing=pricing,
         currency="CNY",
         test=False,

@@ -260,7 +260,7 @@ async def test_what_was_planned_is_what_is_kept(pool: Pool, ledger_id: UUID) -> 
     """Budgets and answers are written in the transaction of the events, and are read back as they were."""
     lower = CampaignChanged(budget_micros=4_999)
     ticket = promised(CAMPAIGN, country=None)
-    requests = [
+    requests: list[Request] = [
         appending(ledger_id, CAMPAIGN, drafted(budget_micros=10_000, impression_budget=3), idempotency=KEY),
         recording(ledger_id, beacon("impression", ticket), beacon("view", ticket)),
         appending(ledger_id, CAMPAIGN, lower, after=1, idempotency=structs.replace(KEY, key="lower")),

@@ -60,6 +60,8 @@ def ticket() -> Ticket:
         city="217",
         viewer="v" * 22,
         expires_at=1_800_000_000,
+        hold_expires_at=1_799_913_660,
+        worker=2**51,
         pricing=Pricing(model="cpm", price_micros=2_500_000),
         currency="CNY",
         test=False,

@@ -76,8 +76,10 @@ async def test_positions_are_gapless_and_in_the_order_of_commits(database_url: s
     for other in others:
         other.start()
     total = 5 * (REQUESTS_PER_WRITER + 2 * ROUNDS)
-    here = [write_much(database_url, ledger_id) for _ in range(3)]
-    seen, *_ = await asyncio.wait_for(asyncio.gather(tail(database_url, ledger_id, total), *here), 50)
+    async with asyncio.timeout(50):
+        tailing = asyncio.create_task(tail(database_url, ledger_id, total))
+        await asyncio.gather(*(write_much(database_url, ledger_id) for _ in range(3)))
+        seen = await tailing
     for other in others:
         await asyncio.to_thread(other.join, 20)
     assert [other.exitcode for other in others] == [0, 0]

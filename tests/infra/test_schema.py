@@ -126,11 +126,14 @@ async def test_the_service_has_no_more_rights_than_it_needs(pool: Pool) -> None:
         "events",
         "idempotency_keys",
         "ledgers",
+        "log_checkpoints",
+        "log_keys",
     }
     assert {table for table, may in rights.items() if may == {"INSERT", "SELECT", "UPDATE"}} == {
         "budgets",
         "checkpoints",
         "ledger_heads",
+        "tiles",
         "users",
     }
     assert all(may <= {"DELETE", "INSERT", "SELECT", "UPDATE"} for may in rights.values())

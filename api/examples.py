@@ -1,0 +1,121 @@
+"""One example of each body, request or answer, for the OpenAPI document: instances, so that they cannot be wrong."""
+
+from datetime import UTC, date, datetime
+from typing import Final
+from uuid import UUID
+
+from msgspec import Struct
+
+from api.beacons import BeaconBatch, BeaconResult, BeaconResults
+from api.decisions import Ad, DecisionResponse, PlacementDecision
+from api.people import NewUser, UserChange
+from api.sign_in import Credentials, RefreshToken, Tokens
+from api.slots import IssuedKey
+from domain.ad_request import AdRequest, Geo, Placement, Viewer
+from domain.advertiser import ChangeAdvertiser, CreateAdvertiser
+from domain.campaign import ChangeCampaign, CreateCampaign
+from domain.creative import ChangeCreative, CreateCreative, DenyCreative
+from domain.slot import ChangeSlot, CreateSlot
+from domain.values import CapWindow, ContentRating, DisplayTime, Pricing, Target, TimeSlot
+from infra.batch import Receipt
+
+_ADVERTISER: Final = UUID("0199a1b2-0000-7000-8000-000000000001")
+_CAMPAIGN: Final = UUID("0199a1b2-0000-7000-8000-000000000002")
+_CREATIVE: Final = UUID("0199a1b2-0000-7000-8000-000000000003")
+_SLOT: Final = UUID("0199a1b2-0000-7000-8000-000000000004")
+_KEY: Final = UUID("0199a1b2-0000-7000-8000-000000000005")
+_DECISION: Final = UUID("0199a1b2-0000-7000-8000-000000000006")
+
+EXAMPLES: Final[tuple[Struct, ...]] = (
+    Credentials(email="admin@example.com", password="correct horse battery staple"),  # noqa: S106  nobody's
+    RefreshToken(refresh_token="the-token-that-came-with-the-last-answer"),  # noqa: S106  as above
+    Tokens(
+        access_token="eyJhbGciOiJFZERTQSIs...",  # noqa: S106  as above
+        refresh_token="the-token-for-the-next-time",  # noqa: S106  as above
+        expires_in=900,
+    ),
+    NewUser(email="vera@example.com", password="a long sentence nobody guesses", role="viewer"),  # noqa: S106  as above
+    UserChange(role="manager"),
+    CreateAdvertiser(
+        name="Northwind Shoes", company_name="Northwind Ltd.", email="ads@northwind.example", phone="+44 20 7946 0000"
+    ),
+    ChangeAdvertiser(status="inactive"),
+    CreateCampaign(
+        advertiser_id=_ADVERTISER,
+        name="Autumn boots",
+        start_date=date(2026, 9, 1),
+        end_date=date(2026, 11, 30),
+        timezone="Europe/London",
+        priority=2,
+        pricing=Pricing(model="cpm", price_micros=4_500_000),
+        currency="GBP",
+        budget_micros=2_000_000_000,
+        daily_budget_micros=50_000_000,
+        pacing="even",
+        max_view_count=3,
+        max_view_duration=CapWindow(value=1, unit="day"),
+        targeting=(Target(country="GB", cities=("London", "Leeds")), Target(country="IE")),
+        keywords=("boots",),
+        blocked_categories=("gambling",),
+    ),
+    ChangeCampaign(budget_micros=3_000_000_000, end_date=date(2026, 12, 24)),
+    CreateCreative(
+        campaign_id=_CAMPAIGN,
+        name="Boots in the rain",
+        ad_type="top_bar_ad",
+        media_type="image",
+        media_url="https://cdn.northwind.example/boots-300x250.png",
+        width=300,
+        height=250,
+        alt_text="A pair of boots in the rain",
+        click_url="https://northwind.example/boots",
+        in_view_duration=DisplayTime(value=1, unit="second"),
+        time_slots=(TimeSlot(start="07:00", end="23:30"),),
+        weight=2,
+        content_rating=ContentRating(rating_system="IAB", rating_label="1", no_prohibited_content=True),
+    ),
+    ChangeCreative(weight=5, alt_text="A pair of yellow boots in the rain"),
+    DenyCreative(reason="The picture shows a competitor's logo."),
+    CreateSlot(name="Front page, top", ad_type="top_bar_ad", width=300, height=250, floor_cpm_micros=1_000_000),
+    ChangeSlot(hold_seconds=120, media_types=("image",)),
+    IssuedKey(key_id=_KEY, key="lsk_shown-this-once"),
+    Receipt(id=_CAMPAIGN, version=1, position=4_711),
+    AdRequest(
+        id="page-view-1",
+        placements=(Placement(id="top", slot_id=_SLOT),),
+        geo=Geo(country="GB", city="London"),
+        viewer=Viewer(id="a name that you gave this viewer"),
+    ),
+    DecisionResponse(
+        id="page-view-1",
+        decisions=[
+            PlacementDecision(
+                placement_id="top",
+                ads=[
+                    Ad(
+                        decision_id=_DECISION,
+                        campaign_id=_CAMPAIGN,
+                        creative_id=_CREATIVE,
+                        advertiser_id=_ADVERTISER,
+                        media_type="image",
+                        media_url="https://cdn.northwind.example/boots-300x250.png",
+                        media_content=None,
+                        width=300,
+                        height=250,
+                        alt_text="A pair of boots in the rain",
+                        impression_url="https://ledger.example/ads/v1/i/the-impression-token",
+                        click_url="https://ledger.example/ads/v1/c/the-click-token",
+                        view_url="https://ledger.example/ads/v1/v/the-view-token",
+                        hold_expires_at=datetime(2026, 9, 1, 12, 1, tzinfo=UTC),
+                        expires_at=datetime(2026, 9, 2, 12, 0, tzinfo=UTC),
+                    )
+                ],
+                no_bid_reason=None,
+            )
+        ],
+    ),
+    BeaconBatch(tokens=["the-impression-token", "the-click-token"]),
+    BeaconResults(
+        results=[BeaconResult(result="recorded"), BeaconResult(result="refused", code="token_forged")],
+    ),
+)
