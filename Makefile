@@ -7,10 +7,10 @@ READY := .venv/.ready
 TEST_PROCESSES_MAX ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test bench lock clean
+.PHONY: help setup run test bench bench-peers lock clean
 
 help: ## List what can be done here
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do printf 'make %-8s %s\n' "$$name" "$$what"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do printf 'make %-11s %s\n' "$$name" "$$what"; done
 
 setup: $(READY) ## Install everything into .venv, exactly as locked
 
@@ -40,8 +40,16 @@ test: $(READY) ## Check style, types, layers, behaviour and coverage
 	$(BIN)/coverage report --include='domain/*' --fail-under=100
 	$(BIN)/coverage report --omit='domain/*' --fail-under=90
 
-bench: $(READY) ## Measure decisions, impressions and appends, beside the bare parts
-	@$(BIN)/python -m tests.bench
+bench: $(READY) ## Measure decisions, impressions and appends, beside the bare parts; options with ARGS='--only decisions'
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+bench-peers: $(READY) build/peers-venv/.ready ## Measure our log beside PyPI's eventsourcing, installed under build/
+	@$(BIN)/python -m tests.bench --only peers $(ARGS)
+
+build/peers-venv/.ready: tests/bench/peers.txt
+	$(PYTHON) -m venv build/peers-venv
+	build/peers-venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/bench/peers.txt
+	@touch $@
 
 lock: $(READY) ## Write requirements.lock anew from pyproject.toml; newer versions with ARGS=--upgrade
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --universal --group dev --python-version 3.11 \

@@ -1,6 +1,6 @@
 """The other side of the door of ad slots: how a client over HTTP asks for creatives and reports what became of them."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from typing import Final
@@ -31,7 +31,7 @@ async def connected(url: str, key: str, *, connections: int) -> AsyncIterator[li
 
     Choosing from a pool of many connections would cost httpx more than the requests themselves.
     """
-    if not key.isascii() or not key.isprintable():
+    if not key or not key.isascii() or not key.isprintable():
         raise Unanswered("The key is not one that a server could have issued.")
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     trusted = httpx.create_ssl_context()
@@ -52,12 +52,18 @@ async def connected(url: str, key: str, *, connections: int) -> AsyncIterator[li
 
 
 async def ask(
-    client: httpx.AsyncClient, method: str, path: str, body: object = None, *, retry: Retry = PATIENT
+    client: httpx.AsyncClient,
+    method: str,
+    path: str,
+    body: object = None,
+    *,
+    retry: Retry = PATIENT,
+    headers: Mapping[str, str] | None = None,
 ) -> httpx.Response:
     """Return the answer to a request; raise Unanswered when there is none, or it says that no other can be had."""
     content = None if body is None else msgspec.json.encode(body)
     try:
-        answer = await client.request(method, path, content=content, extensions={"retry": retry})
+        answer = await client.request(method, path, content=content, headers=headers, extensions={"retry": retry})
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         reason = str(error) or type(error).__name__
         raise Unanswered(f"No answer from {client.base_url}: {reason.rstrip('.')}.") from error

@@ -4,19 +4,15 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, suppress
-from pathlib import Path
 from secrets import randbits
 from typing import Final
 
-import swagger_ui_bundle
+import openapi_ui_bundles
 from litestar import Litestar, Router
 from litestar.di import Provide
-from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
-from litestar.openapi.spec import Components, SecurityScheme
 from litestar.static_files import create_static_files_router
 
-from api import lists, logs, problems
+from api import documentation, lists, logs, problems
 from api.advertisers import AdvertiserController
 from api.audit import AuditController
 from api.beacons import BeaconController
@@ -45,14 +41,7 @@ POOL_CONNECTIONS_MAX: Final = 10
 WORKER_BITS: Final = 52
 """A worker's number is drawn; two that draw the same would have to be alive at once, among 2**52."""
 ISSUER_WITHOUT_URL: Final = "campaign-ledger"
-
-DOCUMENTATION: Final = """
-Campaigns, budgets, creatives and slots are run under `/api/v1` with a person's access token. Ad slots ask for creatives
-and report what became of them under `/ads/v1`, with a slot key. Auditors read the log under `/audit/v1`.
-
-Money is in integer micros of an ISO 4217 currency. Commands answer with a receipt and take `Idempotency-Key` and
-`If-Match`. Errors are problem details (RFC 9457).
-"""
+ASSETS_PATH: Final = "/assets"
 
 
 def create_app(configured: Settings | None = None) -> Litestar:
@@ -77,7 +66,7 @@ def create_app(configured: Settings | None = None) -> Litestar:
             AuditController,
             OperationsController,
             create_static_files_router(
-                "/assets", [Path(swagger_ui_bundle.swagger_ui_path)], include_in_schema=False, name="assets"
+                ASSETS_PATH, [openapi_ui_bundles.swagger_ui.static_path], include_in_schema=False, name="assets"
             ),
         ],
         request_class=StrictRequest,
@@ -90,11 +79,12 @@ def create_app(configured: Settings | None = None) -> Litestar:
             "page": Provide(lists.listing, sync_to_thread=False),
         },
         exception_handlers=problems.EXCEPTION_HANDLERS,
-        openapi_config=_documentation(),
+        openapi_config=documentation.configuration(ASSETS_PATH),
         lifespan=[_running(found)],
         logging_config=None,
         debug=False,
     )
+    documentation.complete(app)
     app.asgi_handler = observed(app.asgi_handler)
     return app
 
@@ -147,29 +137,3 @@ async def serving(url: str, found: Settings) -> AsyncIterator[Services]:
                     await task
             writer.close()
             await writing
-
-
-def _documentation() -> OpenAPIConfig:
-    return OpenAPIConfig(
-        title="Campaign ledger",
-        version="1",
-        description=DOCUMENTATION,
-        path="/schema",
-        use_handler_docstrings=True,
-        components=Components(
-            security_schemes={
-                "access_token": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT"),
-                "slot_key": SecurityScheme(type="http", scheme="bearer"),
-            }
-        ),
-        render_plugins=[
-            JsonRenderPlugin(path="/openapi.json"),
-            SwaggerRenderPlugin(
-                path="/",
-                js_url="/assets/swagger-ui-bundle.js",
-                css_url="/assets/swagger-ui.css",
-                standalone_preset_js_url="/assets/swagger-ui-standalone-preset.js",
-                favicon='<link rel="icon" href="/assets/favicon-32x32.png">',
-            ),
-        ],
-    )

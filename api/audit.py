@@ -63,7 +63,7 @@ class AuditController(Controller):
         event_type: Type = None,
         stream: Stream = None,
     ) -> Response[LogPage] | Response[bytes]:
-        """Read the log in order, as JSON, or a line an entry for who accepts application/x-ndjson."""
+        """Read the log in order; who accepts application/x-ndjson gets a line an entry."""
         async with services.log.pool.connection() as connection:
             texts = await event_log.read_texts(
                 connection, ledger_id, after, limit=limit, event_type=event_type, stream=stream

@@ -4,12 +4,13 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 
 from litestar import Controller, Request, Response, get, head, post
-from litestar.params import Parameter
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import PathParameter, RequestBody
 from litestar.response.base import ASGIResponse
 from msgspec import Meta, Struct
 
 from api import problems
-from api.decisions import slot_of
+from api.decisions import SLOT_KEY, slot_of
 from api.services import Services, services_of
 from domain.budget import DeliveryKind
 from domain.delivery import Delivery, Settled, Ticket
@@ -25,13 +26,20 @@ CLOCK_DIFFERENCE_MAX: Final = timedelta(minutes=5)
 PIXEL: Final = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")
 """A transparent GIF of one pixel."""
 
-Token = Annotated[str, Parameter(max_length=TOKEN_CHARACTERS_MAX, description="As the decision gave it.")]
+Token = Annotated[str, PathParameter(max_length=TOKEN_CHARACTERS_MAX, description="As the decision gave it.")]
 
 # Whatever is kept on the way would be a beacon that never arrives.
 _NEVER_KEPT: Final = {"Cache-Control": "no-store", "Access-Control-Allow-Origin": "*"}
 _EMPTY_ANSWER: Final = ASGIResponse(status_code=204, headers=_NEVER_KEPT)
 _PIXEL_ANSWER: Final = ASGIResponse(body=PIXEL, media_type="image/gif", headers=_NEVER_KEPT)
 """Made once: making a response costs a beacon 12 of 100 microseconds."""
+
+_ANSWERS: Final = {
+    200: ResponseSpec(
+        bytes, media_type="image/gif", description="Durable; who accepts images gets one.", generate_examples=False
+    ),
+    204: ResponseSpec(None, description="It is durable."),
+}
 
 _PREFETCH_HEADERS: Final = frozenset({b"sec-purpose", b"purpose", b"x-purpose", b"x-moz"})
 
@@ -70,19 +78,19 @@ class BeaconController(Controller):
 
     tags = ("ad slots",)
 
-    @get("/i/{token:str}", operation_id="record_impression", responses=problems.BEACON)
+    @get("/i/{token:str}", operation_id="record_impression", responses=_ANSWERS | problems.BEACON)
     async def impression(self, token: Token, request: Request[Any, Any, Any]) -> ASGIResponse:
         """Record an impression; whoever accepts images gets one of one pixel."""
         await _record_one(request, "impression", token)
         return _nothing_to_see(request)
 
-    @get("/v/{token:str}", operation_id="record_view", responses=problems.BEACON)
+    @get("/v/{token:str}", operation_id="record_view", responses=_ANSWERS | problems.BEACON)
     async def view(self, token: Token, request: Request[Any, Any, Any]) -> ASGIResponse:
         """Record that an impression was viewable."""
         await _record_one(request, "view", token)
         return _nothing_to_see(request)
 
-    @get("/c/{token:str}", operation_id="record_click", status_code=302, responses=problems.BEACON)
+    @get("/c/{token:str}", operation_id="record_click", status_code=302, responses=problems.CLICK)
     async def click(self, token: Token, request: Request[Any, Any, Any]) -> Response[bytes]:
         """Record a click and lead on to the creative's target, which comes from the catalogue, never from the URL."""
         ticket = await _record_one(request, "click", token)
@@ -98,8 +106,14 @@ class BeaconController(Controller):
         """Record nothing."""
         return Response(None, status_code=204, headers=_NEVER_KEPT)
 
-    @post("/events", operation_id="record_events", status_code=200, responses=problems.DECIDING)
-    async def events(self, data: BeaconBatch, request: Request[Any, Any, Any]) -> BeaconResults:
+    @post(
+        "/events",
+        operation_id="record_events",
+        status_code=200,
+        security=({}, *SLOT_KEY),
+        responses=problems.REPORTING,
+    )
+    async def events(self, data: RequestBody[BeaconBatch], request: Request[Any, Any, Any]) -> BeaconResults:
         """Record up to 1,000 beacons at once."""
         services = services_of(request)
         now = clock.now()

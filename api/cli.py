@@ -85,8 +85,9 @@ def ledger() -> None:
 def serve(host: str, port: int, workers: int, data_dir: Path | None, background: bool) -> None:  # noqa: FBT001  click
     """Serve the API, and do the background work.
 
-    With no database configured it runs on a PostgreSQL of its own. The database is brought up to date first. LEDGER_ADMIN_EMAIL and LEDGER_ADMIN_PASSWORD make the first admin of an
-    empty ledger. Ends with 0 when it is told to stop, with 2 when it cannot start.
+    With no database configured it runs on a PostgreSQL of its own. The database is brought up to date first.
+    LEDGER_ADMIN_EMAIL and LEDGER_ADMIN_PASSWORD make the first admin of an empty ledger. Ends with 0 when it is told to
+    stop, with 2 when it cannot start.
     """
     serve_until_stopped(host=host, port=port, workers=workers, data_dir=data_dir, background=background)
 
@@ -98,8 +99,9 @@ def serve(host: str, port: int, workers: int, data_dir: Path | None, background:
 def demo(host: str, port: int, data_dir: Path | None) -> None:
     """Serve a lived-in example.
 
-    There are campaigns in every state and a day of traffic, and more is trickling in while it runs. Prints an admin's credentials, new ones at every start, and what to try. Nothing is made twice: the next start goes
-    on with the same ledger. Takes an empty ledger, or one that it made; for any other it ends with 2.
+    There are campaigns in every state and a day of traffic, and more is trickling in while it runs. Prints an admin's
+    credentials, new ones at every start, and what to try. Nothing is made twice: the next start goes on with the same
+    ledger. Takes an empty ledger, or one that it made; for any other it ends with 2.
     """
     serve_demo(host=host, port=port, data_dir=data_dir)
 

@@ -6,6 +6,8 @@ from typing import Any, Final, Literal
 from uuid import UUID
 
 from litestar import Controller, Request, get, post
+from litestar.openapi.spec import SecurityRequirement
+from litestar.params import RequestBody
 from msgspec import Struct
 
 from api import problems
@@ -24,6 +26,8 @@ from infra.ledger_keys import draw, pseudonym
 from infra.slot_keys import digest
 
 NoBidReason = Literal["no_matching_creative", "no_budget"]
+
+SLOT_KEY: Final[tuple[SecurityRequirement, ...]] = ({"slot_key": []},)
 
 IMPRESSION_PATH: Final = "/ads/v1/i/"
 VIEW_PATH: Final = "/ads/v1/v/"
@@ -80,15 +84,15 @@ class DecisionController(Controller):
 
     tags = ("ad slots",)
 
-    @post("/decisions", operation_id="decide", status_code=200, responses=problems.DECIDING)
-    async def decide(self, data: AdRequest, request: Request[Any, Any, Any]) -> DecisionResponse:
+    @post("/decisions", operation_id="decide", status_code=200, security=SLOT_KEY, responses=problems.DECIDING)
+    async def decide(self, data: RequestBody[AdRequest], request: Request[Any, Any, Any]) -> DecisionResponse:
         """Choose creatives for the placements of a page; the first impression of each is held for a while."""
         services = services_of(request)
         slot_of(request, services)
         page = _Page(services, data, _base_url(services, request))
         return DecisionResponse(id=data.id, decisions=[page.fill(number) for number in range(len(data.placements))])
 
-    @get("/slots", operation_id="list_ad_slots", responses=problems.READING)
+    @get("/slots", operation_id="list_ad_slots", security=SLOT_KEY, responses=problems.REPORTING)
     async def list_slots(self, request: Request[Any, Any, Any]) -> list[AdSlot]:
         """List the active slots that a slot key may ask creatives for."""
         services = services_of(request)

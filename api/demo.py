@@ -1,3 +1,314 @@
-"""Stub."""
-class NotADemo(Exception): ...
-def demo(**k): ...
+"""The `demo` command: the service with a lived-in example, which a client of its own sets up and keeps alive.
+
+The client is one more process beside those of `serve`. It opens two accounts, as `ledger user create` does, and from
+then on does what others do too, over HTTP. Every command it gives carries an idempotency key, so that what a start that
+was interrupted left out is made up for by the next one, and nothing is made twice.
+"""
+
+import asyncio
+import secrets
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from operator import itemgetter
+from pathlib import Path
+from random import Random
+from time import monotonic
+from typing import Any, Final, NamedTuple
+
+import click
+import httpx
+import msgspec
+
+from api import example
+from api.ad_slot import Unanswered, ask, connected, report, token_of
+from api.example import Plan, Terms, Visit
+from api.lifeline import until_stopped
+from api.serve import address_of, serve
+from infra import clock, event_log, installation, settings, users
+from infra.database import Connection, connect
+
+ADMIN_EMAIL: Final = "admin@example.com"
+CLIENT_EMAIL: Final = "demo@ledger.invalid"
+"""The account of the demo itself; a ledger that has it is one that the demo made."""
+
+START_SECONDS_MAX: Final = 60
+POLL_SECONDS: Final = 0.05
+CONNECTIONS: Final = 4
+VISITS_AT_ONCE: Final = 100
+SLOT_KEYS_MAX: Final = 2
+SEED: Final = 2821
+
+NEXT: Final = """
+To try next, in another terminal; the documentation is at {url}/schema
+
+# Is all well?
+curl -fsSw '\\n' {url}/health/ready
+# Sign in. The token is good for 15 minutes.
+TOKEN=$(curl -fsS {url}/api/v1/auth/login -H 'Content-Type: application/json' -d '{credentials}' \
+| sed 's/.*"access_token":"\\([^"]*\\)".*/\\1/')
+# What has each campaign spent, and what is left?
+curl -fsSw '\\n' {url}/api/v1/reports/budgets -H "Authorization: Bearer $TOKEN"
+# What was delivered, hour by hour?
+curl -fsS '{url}/api/v1/reports/delivery?group_by=hour&format=csv' -H "Authorization: Bearer $TOKEN"
+# Ask for a creative, as an ad slot does.
+curl -fsSw '\\n' {url}/ads/v1/decisions -H 'Authorization: Bearer {slot_key}' -H 'Content-Type: application/json' \
+-d '{request}'
+# How far have the read models come?
+{ledger} projections list{data_dir}
+"""
+
+
+class NotADemo(Exception):
+    """This ledger is somebody's own, and the log forgets nothing: `ledger serve` serves it without adding to it."""
+
+
+class Access(NamedTuple):
+    """What the demo hands out: the admin's password, and the key of a slot."""
+
+    password: str
+    slot_id: str
+    slot_key: str
+
+
+def demo(*, host: str, port: int, data_dir: Path | None) -> None:
+    """Serve the example until told to stop; raise NotADemo for a ledger that the demo has not made."""
+    address = address_of(host, port)
+    found = settings.read(data_dir=data_dir)
+    place = f"in {found.data_dir.resolve()}" if found.embedded else "on the configured database"
+    click.echo(f"Starting a campaign ledger {place} ...", err=True)
+
+    def beside(database_url: str) -> Mapping[str, Sequence[str]]:
+        asyncio.run(_check(database_url, found.admin_email))
+        return {"demo": [sys.executable, "-m", "api.demo", _url(address, port)]}
+
+    # A line for each request would bury what is said here.
+    log_level = "warning" if found.log_level == "info" else found.log_level
+    serve(host=host, port=port, workers=1, data_dir=data_dir, background=True, log_level=log_level, beside=beside)
+
+
+async def be_client(url: str, password: str, client_password: str) -> None:
+    """Set up what is missing of the example, say what to try, and send visitors until stopped."""
+    async with connected(url, await _signed_in(url, client_password), connections=1) as (admin,):
+        done = await _is_done(admin)
+        if not done:
+            click.echo("Setting up advertisers, campaigns, creatives and slots ...", err=True)
+            await _set_up(admin)
+        access = await _access(admin, password)
+        async with connected(url, access.slot_key, connections=CONNECTIONS) as clients:
+            slots = await _slots(clients[0])
+            click.echo(f"\nThe ledger answers at {url}\n  sign in as  {ADMIN_EMAIL}\n  password    {password}\n")
+            if not done:
+                await _play_a_day(admin, clients, slots)
+            click.echo(_next(url, access))
+            click.echo("Visitors keep coming. Ctrl-C ends it all; the next start goes on from here.")
+            await _live(clients[0], slots)
+
+
+async def _check(database_url: str, admin_email: str | None) -> None:
+    """Raise NotADemo unless the demo made this ledger, or it holds nothing but the admin that the settings name."""
+    async with await connect(database_url) as connection:
+        if await users.by_email(connection, CLIENT_EMAIL):
+            return
+        ledger_id = await installation.ledger_of(connection)
+        head = await event_log.read_head(connection, ledger_id)
+        people = {person.email for person in await users.page(connection, ledger_id, limit=2)}
+    if head.position or people - {users.canonical(admin_email or "")}:
+        raise NotADemo(NotADemo.__doc__)
+
+
+async def _passwords(database_url: str) -> tuple[str, str]:
+    """Give the admin and the demo's own account new passwords, and return them: they are kept nowhere."""
+    async with await connect(database_url) as connection:
+        return (
+            await _with_new_password(connection, ADMIN_EMAIL, "admin"),
+            await _with_new_password(connection, CLIENT_EMAIL, "manager"),
+        )
+
+
+async def _with_new_password(connection: Connection, email: str, role: users.Role) -> str:
+    ledger_id = await installation.ledger_of(connection)
+    password = secrets.token_urlsafe(12)
+    found = await users.by_email(connection, email)
+    if found is None:
+        await users.create(connection, ledger_id, email=email, password=password, role=role)
+    else:
+        user, _ = found
+        await users.change(connection, ledger_id, user.id, role=role, active=True)
+        await users.set_password(connection, ledger_id, user.id, password)
+    return password
+
+
+async def _signed_in(url: str, password: str) -> str:
+    """Return an access token of the demo's account as soon as the service answers."""
+    credentials = {"email": CLIENT_EMAIL, "password": password}
+    deadline = monotonic() + START_SECONDS_MAX
+    async with httpx.AsyncClient(base_url=url) as client:
+        while monotonic() < deadline:
+            with suppress(httpx.TransportError):
+                answer = await client.post("/api/v1/auth/login", json=credentials)
+                return str(answer.raise_for_status().json()["access_token"])
+            await asyncio.sleep(POLL_SECONDS)
+    raise Unanswered(f"The service does not answer at {url}.")
+
+
+async def _is_done(admin: httpx.AsyncClient) -> bool:
+    found = (await _read(admin, f"campaigns?name={example.LAST}"))["items"]
+    return bool(found) and found[0]["status"] not in {"draft", "active"}
+
+
+async def _set_up(admin: httpx.AsyncClient) -> None:
+    for slot in example.SLOTS:
+        await _command(admin, "slots", slot)
+    advertisers = {terms["name"]: await _command(admin, "advertisers", terms) for terms in example.ADVERTISERS}
+    for plan in example.CAMPAIGNS:
+        terms = {**plan.terms, "advertiser_id": advertisers[plan.advertiser]}
+        campaign_id = await _command(admin, "campaigns", terms)
+        for creative in () if "expiry_date" in terms else example.creatives_of(plan.terms):
+            creative_id = await _command(admin, "creatives", {**creative, "campaign_id": campaign_id})
+            for step in ("submit", "approve", "activate"):
+                await _command(admin, f"creatives/{creative_id}/{step}")
+        await _review(admin, plan, campaign_id)
+        for step in plan.before:
+            await _command(admin, f"campaigns/{campaign_id}/{step}")
+
+
+async def _review(admin: httpx.AsyncClient, plan: Plan, campaign_id: str) -> None:
+    """Add one more creative to a campaign, as far as its review has come."""
+    if plan.terms["name"] in example.REVIEWS:
+        creative: Terms = next(example.creatives_of(plan.terms))
+        fresh = {**creative, "name": f"{creative['name']}, second version", "campaign_id": campaign_id}
+        creative_id = await _command(admin, "creatives", fresh)
+        for step, body in example.REVIEWS[plan.terms["name"]]:
+            await _command(admin, f"creatives/{creative_id}/{step}", body)
+
+
+async def _access(admin: httpx.AsyncClient, password: str) -> Access:
+    """Return a new key of the first slot: the one of the last start, which is known as a hash only, stays valid too."""
+    slot = (await _read(admin, f"slots?name={example.SLOTS[0]['name']}"))["items"][0]
+    if len(slot["keys"]) >= SLOT_KEYS_MAX:
+        oldest = min(slot["keys"], key=lambda key: key["issued_at"])
+        (await ask(admin, "DELETE", f"/api/v1/slots/{slot['id']}/keys/{oldest['key_id']}")).raise_for_status()
+    answer = (await ask(admin, "POST", f"/api/v1/slots/{slot['id']}/keys")).raise_for_status()
+    return Access(password, slot["id"], answer.json()["key"])
+
+
+async def _slots(client: httpx.AsyncClient) -> dict[str, str]:
+    """Return the ids of the slots by name, as soon as the service knows the key and all of them."""
+    deadline = monotonic() + START_SECONDS_MAX
+    while monotonic() < deadline:
+        with suppress(Unanswered):
+            answer = (await ask(client, "GET", "/ads/v1/slots")).raise_for_status()
+            slots = {slot["name"]: slot["id"] for slot in answer.json()}
+            if len(slots) >= len(example.SLOTS):
+                return slots
+        await asyncio.sleep(POLL_SECONDS)
+    raise Unanswered("The service does not serve the slots of the demo.")
+
+
+async def _play_a_day(admin: httpx.AsyncClient, clients: Sequence[httpx.AsyncClient], slots: Mapping[str, str]) -> None:
+    """Play the traffic of the last day, with what happens to campaigns in the middle and at the end of it."""
+    visits = example.day(Random(SEED), clock.now())  # noqa: S311  an example
+    half = len(visits) // 2
+    for part, then in ((visits[:half], "midway"), (visits[half:], "after")):
+        for start in range(0, len(part), VISITS_AT_ONCE):
+            at = part[start][0]
+            click.echo(f"Playing the last day's traffic: {at:%A %H:%M} UTC", err=True)
+            await _play(clients, slots, part[start : start + VISITS_AT_ONCE])
+        for plan in example.CAMPAIGNS:
+            for step in getattr(plan, then):
+                campaign = (await _read(admin, f"campaigns?name={plan.terms['name']}"))["items"][0]
+                await _command(admin, f"campaigns/{campaign['id']}/{step}")
+
+
+async def _play(
+    clients: Sequence[httpx.AsyncClient], slots: Mapping[str, str], visits: Sequence[tuple[datetime, Visit]]
+) -> None:
+    """Ask for the creatives of visits, several at once, and report what became of them in the order of time."""
+    waiting = iter(visits)
+    beacons: list[tuple[str, datetime]] = []
+
+    async def ask_for_each(client: httpx.AsyncClient) -> None:
+        for at, visit in waiting:
+            beacons.extend(await _visit(client, slots, at, visit))
+
+    await asyncio.gather(*map(ask_for_each, clients))
+    await report(clients[0], sorted(beacons, key=itemgetter(1)))
+
+
+async def _visit(
+    client: httpx.AsyncClient, slots: Mapping[str, str], at: datetime, visit: Visit
+) -> list[tuple[str, datetime]]:
+    """Ask for the creatives of a visit, and return the tokens and times of what becomes of them."""
+    place = visit.place
+    body = {
+        "id": f"{visit.viewer} {at:%H:%M:%S}",
+        "placements": [{"id": name, "slot_id": slots[name]} for name in visit.slots],
+        "geo": {"country": place.country, "region": place.region, "city": place.city},
+        "viewer": {"id": visit.viewer},
+    }
+    answer = (await ask(client, "POST", "/ads/v1/decisions", body)).raise_for_status()
+    return [
+        (token_of(ad[url]), moment)
+        for decision, luck in zip(answer.json()["decisions"], visit.luck, strict=True)
+        for ad in decision["ads"]
+        for url, moment in example.beacons_of(luck, at)
+    ]
+
+
+async def _live(client: httpx.AsyncClient, slots: Mapping[str, str]) -> None:
+    """Send a few visitors a second for ever; one that the service has no answer for is lost."""
+    random = Random()  # noqa: S311  an example
+    for visit in example.visits(random):
+        await asyncio.sleep(random.expovariate(example.VISITS_PER_SECOND))
+        with suppress(Unanswered):
+            # What follows an impression cannot have happened before it is reported.
+            await _play([client], slots, [(clock.now() - example.CLICKED_AFTER, visit)])
+
+
+async def _read(admin: httpx.AsyncClient, path: str) -> Any:  # noqa: ANN401  JSON
+    return (await ask(admin, "GET", f"/api/v1/{path}")).raise_for_status().json()
+
+
+async def _command(admin: httpx.AsyncClient, path: str, body: Terms | None = None) -> str:
+    """Give a command, or find that it was given by an earlier start, and return the id of what it is about."""
+    key = " ".join(("demo", path, *filter(None, [(body or {}).get("name")])))
+    answer = await ask(admin, "POST", f"/api/v1/{path}", body or None, headers={"Idempotency-Key": key})
+    return str(answer.raise_for_status().json()["id"])
+
+
+def _next(url: str, access: Access) -> str:
+    found = settings.read()
+    return NEXT.format(
+        url=url,
+        credentials=msgspec.json.encode({"email": ADMIN_EMAIL, "password": access.password}).decode(),
+        slot_key=access.slot_key,
+        request=msgspec.json.encode({"id": "try", "placements": [{"id": "p1", "slot_id": access.slot_id}]}).decode(),
+        ledger=shlex.quote(str(Path(sys.executable).with_name("ledger"))),
+        data_dir=f" --data-dir {shlex.quote(str(found.data_dir.resolve()))}" if found.embedded else "",
+    )
+
+
+def _url(address: str, port: int) -> str:
+    """Return where a client on this machine reaches what listens on an address."""
+    near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104  looked up, not listened on
+    return f"http://[{near}]:{port}" if ":" in near else f"http://{near}:{port}"
+
+
+def main() -> None:
+    """Be the client of the demo whose URL is the argument."""
+    found = settings.read()
+    try:
+        with installation.database(found) as database_url:
+            passwords = asyncio.run(_passwords(database_url))
+        asyncio.run(until_stopped(be_client(sys.argv[1], *passwords), found.lifeline))
+    except (Unanswered, httpx.HTTPStatusError) as error:
+        sys.exit(f"The demo's own client starts again: {error}")
+    except KeyboardInterrupt:
+        pass
+
+
+if __name__ == "__main__":
+    main()

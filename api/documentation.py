@@ -26,8 +26,21 @@ from litestar.openapi.spec import (
 from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 from litestar.routes import HTTPRoute
 
-from api.examples import EXAMPLES
+from api import problems
+from api.specimens import SPECIMENS
 
+TAGS: Final[Mapping[str, str]] = {
+    "sign-in": "Signing in and out.",
+    "people": "Who may do what.",
+    "advertisers": "Who pays for campaigns.",
+    "campaigns": "Who is shown what, when, where, and for how much.",
+    "creatives": "What is shown, its review, and where a click on it leads.",
+    "slots": "Where a creative can be shown, and the keys with which it is asked for.",
+    "reports": "What was delivered, and what it cost.",
+    "ad slots": "Asking for creatives, and reporting what became of them.",
+    "audit": "The log itself.",
+    "operations": "Health and metrics.",
+}
 DESCRIPTION: Final = """
 Campaigns, budgets, creatives and slots are run under `/api/v1` with a person's access token. Ad slots ask for creatives
 and report what became of them under `/ads/v1`, with a slot key. Auditors read the log under `/audit/v1`.
@@ -42,14 +55,12 @@ COMPONENTS: Final = "#/components/schemas/"
 _TEXT: Final = Schema(type=OpenAPIType.STRING)
 _REQUEST_ID: Final = OpenAPIHeader(schema=_TEXT, description="The id of the request, which the log names as well.")
 _ETAG: Final = OpenAPIHeader(schema=_TEXT, description="The version, in quotes, as `If-Match` takes it.")
-_RETRY_AFTER: Final = OpenAPIHeader(
-    schema=Schema(type=OpenAPIType.INTEGER, minimum=1), description="After how many seconds to try again."
+_LOCATION: Final = OpenAPIHeader(
+    schema=Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.URI), description="Where to go on."
 )
-_HEADERS_OF_STATUS: Final[Mapping[str, Mapping[str, OpenAPIHeader]]] = {
-    "302": {"Location": OpenAPIHeader(schema=Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.URI))},
-    "401": {"WWW-Authenticate": OpenAPIHeader(schema=_TEXT, description="`Bearer`.")},
-    "429": {"Retry-After": _RETRY_AFTER},
-    "503": {"Retry-After": _RETRY_AFTER},
+_HEADERS_OF_STATUS: Final[Mapping[str, Mapping[str, OpenAPIHeader]]] = {"302": {"Location": _LOCATION}} | {
+    str(status.value): {name: OpenAPIHeader(schema=_TEXT, description=said) for name, said in headers.items()}
+    for status, headers in problems.HEADERS.items()
 }
 _WITHOUT_CONTENT: Final = frozenset({"204", "302"})
 
@@ -62,6 +73,7 @@ def configuration(assets: str) -> OpenAPIConfig:
         description=DESCRIPTION,
         path="/schema",
         use_handler_docstrings=True,
+        tags=[Tag(name=name, description=said) for name, said in TAGS.items()],
         components=Components(
             security_schemes={
                 "access_token": SecurityScheme(
@@ -95,7 +107,7 @@ def complete(app: Litestar) -> None:
     kinds = [kind for _, kind in bodies]
     schemas, components = msgspec.json.schema_components(kinds, ref_template=COMPONENTS + "{name}")
     versioned = {COMPONENTS + name for name, schema in components.items() if "version" in schema["properties"]}
-    examples = {type(example): Example(value=msgspec.to_builtins(example)) for example in EXAMPLES}
+    examples = {type(example): Example(value=msgspec.to_builtins(example)) for example in SPECIMENS}
     for (media_type, kind), schema in zip(bodies, schemas, strict=True):
         media_type.schema = schema  # type: ignore[assignment]  # JSON, as the document will be
         if kind in examples:
@@ -103,7 +115,6 @@ def complete(app: Litestar) -> None:
     document.components.schemas = components
     for handler, operation in described:
         _complete(handler, operation, versioned)
-    document.tags = [Tag(name=name, description=said) for name, said in _tags(described).items()]
 
 
 def _operations(app: Litestar) -> Iterator[tuple[HTTPRouteHandler, Operation]]:
@@ -138,7 +149,7 @@ def _answer(annotation: Any) -> Any:  # noqa: ANN401  types, of whatever kind
 
 
 def _complete(handler: HTTPRouteHandler, operation: Operation, versioned: set[str]) -> None:
-    operation.summary = re.split(r"[.;](?:\s|$)", operation.description or "")[0]
+    operation.summary = re.split(r"[.;](?:\s|$)|, which", operation.description or "")[0]
     if handler.resolve_guards():
         operation.security = [{"access_token": []}]
     for parameter in operation.parameters or ():
@@ -175,12 +186,3 @@ def _drop_null(parameter: Parameter) -> None:
         schema.one_of, schema.type, schema.format = None, sent.type, schema.format or sent.format
     if isinstance(schema, Schema) and schema.enum is not None:
         schema.type, schema.enum = OpenAPIType.STRING, [value for value in schema.enum if value is not None]
-
-
-def _tags(described: list[tuple[HTTPRouteHandler, Operation]]) -> dict[str, str]:
-    """Return what each tag is about, as the first controller that has it says."""
-    said: dict[str, str] = {}
-    for handler, operation in described:
-        for tag in operation.tags or ():
-            said.setdefault(tag, type(handler.owner).__doc__ or "")
-    return said

@@ -79,7 +79,7 @@ def _eur(amount: float) -> int:
 
 def _campaign(name: str, model: str, price: float, **terms: Any) -> Terms:  # noqa: ANN401  fields of a JSON body
     pricing = {"model": model, "price_micros": _eur(price)}
-    return {"name": name, "start_date": "2026-01-01", "currency": "EUR", "pricing": pricing, **terms}
+    return {"name": name, "start_date": "2024-01-01", "currency": "EUR", "pricing": pricing, **terms}
 
 
 CAMPAIGNS: Final = (
@@ -120,7 +120,7 @@ CAMPAIGNS: Final = (
     Plan(
         # Nothing is done to it: the clock finds its expiry date in the past.
         "Kestrel Rail",
-        _campaign("Summer pass", "cpm", 6.00, start_date="2026-06-01", end_date="2026-08-31", expiry_date="2026-09-30"),
+        _campaign("Summer pass", "cpm", 6.00, start_date="2024-06-01", end_date="2024-08-31", expiry_date="2024-09-30"),
         before=(),
     ),
 )

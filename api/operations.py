@@ -6,6 +6,7 @@ from typing import Final, Literal
 import psycopg
 from litestar import Controller, Response, get
 from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
 from msgspec import Struct
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -49,7 +50,11 @@ class OperationsController(Controller):
         """Answer, if the process can."""
         return Alive()
 
-    @get("/health/ready", operation_id="ready")
+    @get(
+        "/health/ready",
+        operation_id="ready",
+        responses={NOT_READY_STATUS: ResponseSpec(Readiness, description="Not ready.", generate_examples=False)},
+    )
     async def ready(self, services: NamedDependency[Services]) -> Response[Readiness]:
         """Check the database, its schema, and that the read models keep up."""
         found = await _readiness(services)

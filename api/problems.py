@@ -44,6 +44,13 @@ _REFUSED_EARLY: Final[Mapping[HTTPStatus, tuple[str, str]]] = {
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: ("body_too_large", "The body is larger than this service takes."),
 }
 
+HEADERS: Final[Mapping[HTTPStatus, Mapping[str, str]]] = {
+    HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": "The scheme to authenticate with: `Bearer`."},
+    HTTPStatus.TOO_MANY_REQUESTS: {"Retry-After": "After how many seconds to try again."},
+    HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": "After how many seconds to try again."},
+}
+"""What answers of a status say in headers, for the OpenAPI document."""
+
 log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 

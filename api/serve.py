@@ -76,8 +76,8 @@ def address_of(host: str, port: int) -> str:
     """
     try:
         # Of a name with both kinds of address, such as localhost, the one that every client tries.
-        found = sorted(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), key=lambda row: row[0] != socket.AF_INET)
-        family, kind, protocol, _, address = found[0]
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, address = min(found, key=lambda row: row[0] != socket.AF_INET)
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)

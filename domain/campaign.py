@@ -261,6 +261,11 @@ def _check_limits(terms: CampaignTerms) -> None:
         whole, part = getattr(terms, total), getattr(terms, daily)
         if whole is not None and part is not None and part > whole:
             raise LimitsInconsistent(f"The {daily} is more than the {total}.", pointer=f"/{daily}")
+    for name in ("budget_micros", "daily_budget_micros"):
+        limit = getattr(terms, name)
+        if terms.pricing.model == "flat" and limit is not None and limit < terms.pricing.price_micros:
+            # It could never be billed, and would be served for nothing.
+            raise LimitsInconsistent(f"The {name} is less than the flat price.", pointer=f"/{name}")
     if (terms.max_view_count is None) != (terms.max_view_duration is None):
         raise LimitsInconsistent(
             "A frequency cap needs both max_view_count and max_view_duration.", pointer="/max_view_count"

@@ -109,7 +109,7 @@ def settle(
 
 def is_held(ticket: Ticket, now: datetime) -> bool:
     """Tell whether a decision still holds the impression that it promised."""
-    return not ticket.test and now.timestamp() <= ticket.hold_expires_at
+    return not ticket.test and now.timestamp() < ticket.hold_expires_at
 
 
 def bill(delivery: Delivery, budget: Budget, now: datetime) -> tuple[DeliveryEvent, Budget | None]:

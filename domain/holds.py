@@ -6,7 +6,7 @@ seconds, which no adjustment of the wall clock moves and which goes on while the
 """
 
 import heapq
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 from uuid import UUID
 
@@ -46,6 +46,7 @@ class Holds:
         self._lots: dict[UUID, _Lot] = {}
         self._open: dict[UUID, UUID] = {}
         self._expiries: list[tuple[float, UUID]] = []
+        self._uncertain: set[UUID] = set()
         self._valid_until = 0.0
         self._asked_at = 0.0
         self._stocked: frozenset[UUID] = frozenset()
@@ -85,6 +86,17 @@ class Holds:
             lot.held -= 1
             lot.leased -= 1
 
+    def confirm_elsewhere(self, decisions: Iterable[UUID]) -> None:
+        """Close the holds of decisions whose impressions were recorded through other workers.
+
+        Whether the ledger's last answer knew of them is uncertain, so it is asked again before anything is free.
+        """
+        for decision_id in decisions:
+            campaign_id = self._open.get(decision_id)
+            if campaign_id is not None:
+                self.confirm(decision_id)
+                self._uncertain.add(campaign_id)
+
     def sold_out(self) -> list[UUID]:
         """Return the campaigns of which nothing is free; it is worth asking again when `changes` has changed."""
         return [campaign_id for campaign_id, lot in self._lots.items() if lot.free <= 0]
@@ -95,7 +107,7 @@ class Holds:
         An expired hold does not free its impression here: it may have been confirmed through another worker. The answer
         of the ledger says what is left of the lease, and so what is free.
         """
-        expired = self._expire(tick)
+        self._expire(tick)
         elapsed = max(tick - self._asked_at, 0.001)
         self._asked_at = tick
         wants = []
@@ -103,9 +115,10 @@ class Holds:
             lot.rate = 0.5 * lot.rate + 0.5 * lot.taken / elapsed
             lot.taken = 0
             wanted = max(STOCK_IMPRESSIONS_MIN, int(lot.rate * STOCK_SECONDS)) if campaign_id in self._stocked else 0
-            if lot.free * 2 < wanted or campaign_id in expired or (not wanted and lot.free):
+            if lot.free * 2 < wanted or campaign_id in self._uncertain or (not wanted and lot.free):
                 wants.append(Want(campaign_id=campaign_id, impressions=wanted - lot.free))
                 lot.free = min(lot.free, wanted)  # what is given back is not promised while the answer is on its way
+        self._uncertain.clear()
         return wants
 
     def granted(self, leases: Mapping[UUID, int], *, asked: float) -> None:
@@ -131,11 +144,9 @@ class Holds:
             Want(campaign_id=campaign_id, impressions=-lot.free) for campaign_id, lot in self._lots.items() if lot.free
         ]
 
-    def _expire(self, tick: float) -> set[UUID]:
-        expired = set()
+    def _expire(self, tick: float) -> None:
         while self._expiries and self._expiries[0][0] <= tick:
             campaign_id = self._open.pop(heapq.heappop(self._expiries)[1], None)
             if campaign_id is not None:
                 self._lots[campaign_id].held -= 1
-                expired.add(campaign_id)
-        return expired
+                self._uncertain.add(campaign_id)

@@ -1,5 +1,6 @@
 """What follows from a batch of requests to one ledger: a pure function of what was asked and of what stands there."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import islice
@@ -119,20 +120,24 @@ class Facts(Struct, frozen=True, kw_only=True):
 
 
 class Plan(NamedTuple):
-    """What is written, and the answer to each request: a Receipt or Refusal, what was settled, or what is leased."""
+    """What is written, and the answer to each request: a Receipt or Refusal, what was settled, or what is leased.
+
+    `confirmed` holds, by worker, the decisions whose impressions were recorded, so that it may close their holds.
+    """
 
     now: datetime
     entries: list[Entry]
     versions: dict[str, int]
     budgets: dict[UUID, Budget]
     leases: dict[LeaseKey, int]
+    confirmed: dict[int, list[UUID]]
     answers: dict[tuple[str, str], tuple[bytes, StoredAnswer]]
     results: list[Result]
 
 
 def plan(facts: Facts, requests: Sequence[Request], now: datetime) -> Plan:
     """Return what a batch adds: what commands decided, in order; then all deliveries together; then the leases."""
-    draft = Plan(now, [], dict(facts.versions), {}, {}, {}, [()] * len(requests))
+    draft = Plan(now, [], dict(facts.versions), {}, {}, defaultdict(list), {}, [()] * len(requests))
     for number, request in enumerate(requests):
         if isinstance(request, Appending):
             draft.results[number] = _answer(facts, draft, request)
@@ -162,11 +167,11 @@ def _settle(facts: Facts, draft: Plan, requests: Sequence[Request]) -> None:
     outcomes = iter(settlement.outcomes)
     for number, recording in recordings:
         draft.results[number] = tuple(islice(outcomes, len(recording.deliveries)))
-    draft.entries.extend(
-        _delivery_entry(delivery, settled, draft.now)
-        for delivery, settled in zip(deliveries, settlement.outcomes, strict=True)
-        if settled is not None
-    )
+    for delivery, settled in zip(deliveries, settlement.outcomes, strict=True):
+        if settled is not None:
+            draft.entries.append(_delivery_entry(delivery, settled, draft.now))
+            if delivery.kind == "impression" and delivery.ticket.worker:
+                draft.confirmed[delivery.ticket.worker].append(delivery.ticket.decision_id)
 
 
 def _lease(facts: Facts, draft: Plan, request: Leasing) -> Mapping[UUID, int]:

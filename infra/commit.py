@@ -21,6 +21,9 @@ from infra.batch import Appending, Facts, Idempotency, Leasing, Plan, Recording,
 from infra.database import Connection
 from infra.event_log import Head
 
+CONFIRMED_PER_NOTIFICATION: Final = 200
+"""A payload holds less than 8,000 bytes, and an id takes 33."""
+
 _KIND_BY_TAG: Final[dict[str, DeliveryKind]] = {
     str(event_type.__struct_config__.tag): kind for kind, event_type in EVENT_OF.items()
 }
@@ -89,12 +92,19 @@ _WRITE_LEASES: Final = """
 """
 
 
-async def commit(connection: Connection, ledger_id: UUID, requests: Sequence[Request], now: datetime) -> Plan:
-    """Append a batch in one transaction, and return what was written once it is durable."""
+async def commit(
+    connection: Connection, ledger_id: UUID, requests: Sequence[Request], now: datetime, *, worker: int = 0
+) -> Plan:
+    """Append a batch in one transaction, and return what was written once it is durable.
+
+    Other workers than `worker` are told which of their promises it confirms.
+    """
     async with connection.pipeline(), connection.transaction():
         facts = await _read(connection, ledger_id, requests)
         planned = plan(facts, requests, max(now, facts.head.recorded_at))
         await _write(connection, ledger_id, facts.head, planned)
+        for other in planned.confirmed.keys() - {worker}:
+            await _tell(connection, other, planned.confirmed[other])
     return planned
 
 
@@ -199,6 +209,17 @@ async def _write(connection: Connection, ledger_id: UUID, head: Head, planned: P
                 "now": now,
             },
         )
+
+
+async def _tell(connection: Connection, worker: int, confirmed: Sequence[UUID]) -> None:
+    for first in range(0, len(confirmed), CONFIRMED_PER_NOTIFICATION):
+        names = " ".join(each.hex for each in confirmed[first : first + CONFIRMED_PER_NOTIFICATION])
+        await connection.execute("SELECT pg_notify(%s, %s)", (worker_channel(worker), names))
+
+
+def worker_channel(worker: int) -> str:
+    """Return the channel on which a worker hears which decisions were confirmed through others, by their hex ids."""
+    return f"worker_{worker}"
 
 
 async def _rows(connection: Connection, statement: str, parameters: dict[str, Any]) -> list[DictRow]:

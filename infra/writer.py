@@ -125,7 +125,7 @@ class Writer:
             try:
                 async with asyncio.timeout(ANSWER_SECONDS_MAX):
                     connection = self._connection = self._connection or await connect(self._url)
-                    planned = await commit(connection, ledger_id, requests, clock.now())
+                    planned = await commit(connection, ledger_id, requests, clock.now(), worker=self._holds.worker)
             except Exception as error:  # noqa: BLE001  whatever went wrong, callers are told and the writer goes on
                 await self._give_up(of_ledger, error)
                 continue
@@ -137,12 +137,10 @@ class Writer:
 
     def _update_holds(self, requests: Sequence[Request], planned: Plan, *, asked: float) -> None:
         # Here, and not where the answers arrive: in the order of commits (see `Holds.granted`).
+        for decision_id in planned.confirmed.get(self._holds.worker, ()):
+            self._holds.confirm(decision_id)
         for request, result in zip(requests, planned.results, strict=True):
-            if isinstance(request, Recording):
-                for delivery in request.deliveries:
-                    if delivery.kind == "impression":
-                        self._holds.confirm(delivery.ticket.decision_id)
-            elif isinstance(request, Leasing) and request.worker == self._holds.worker and isinstance(result, Mapping):
+            if isinstance(request, Leasing) and request.worker == self._holds.worker and isinstance(result, Mapping):
                 self._holds.granted(result, asked=asked)
 
     async def _give_up(self, of_ledger: Sequence[_Waiting], error: Exception) -> None:

@@ -18,6 +18,7 @@ from domain.holds import Holds
 from domain.leasing import Want
 from domain.slot import SLOT, Slot
 from infra.batch import Leasing
+from infra.commit import worker_channel
 from infra.database import Connection, connect
 from infra.event_log import CHANNEL, Recorded, read_catalogue
 from infra.writer import LogBusy, LogUnavailable, Writer
@@ -88,12 +89,14 @@ class Serving:
         while True:
             try:
                 async with await connect(url) as connection:
-                    await connection.execute(f"LISTEN {CHANNEL}")
+                    confirmed = worker_channel(self.holds.worker)
+                    await connection.execute(f"LISTEN {CHANNEL}; LISTEN {confirmed}")
                     while True:
                         await self.refresh(connection)
                         await asyncio.sleep(REFRESH_SECONDS_MIN)
-                        async for _ in connection.notifies(timeout=POLL_SECONDS, stop_after=1):
-                            pass
+                        async for heard in connection.notifies(timeout=POLL_SECONDS, stop_after=1):
+                            if heard.channel == confirmed:
+                                self.holds.confirm_elsewhere(UUID(name) for name in heard.payload.split())
             except (OSError, psycopg.Error) as error:
                 log.warning("serving snapshot is not refreshed", error=type(error).__name__)
                 await asyncio.sleep(POLL_SECONDS)

@@ -124,6 +124,8 @@ def tickets(catalogue: Catalogue, count: int) -> list[Ticket]:
             city="Alpha",
             viewer="6sJ1BvFh0tWc8cG7rjLxkA",
             expires_at=expires_at,
+            hold_expires_at=expires_at,
+            worker=0,
             pricing=campaign.pricing,
             currency=campaign.currency,
             test=False,

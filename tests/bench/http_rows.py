@@ -6,7 +6,6 @@ from itertools import cycle
 from statistics import median
 
 import msgspec
-import psycopg
 
 from tests.bench import catalogue, raw, servers
 from tests.bench.load import get, pace, post, saturate
@@ -102,12 +101,12 @@ def batches(plan: Plan) -> Iterator[Row]:
 
 def lag(plan: Plan) -> Iterator[Row]:
     """How far the read models fall behind while events arrive as fast as they can."""
-    with servers.ledger(catalogue.mixed(1_000)) as ours, psycopg.connect(ours.url, autocommit=True) as connection:
+    with servers.ledger(catalogue.mixed(1_000)) as ours:
         behind, waits, rates = [], [], []
         for _ in range(plan.rounds):
             bodies = _batches(ours, int(4_000 * plan.seconds) // TOKENS_A_REQUEST * 10)
             rates.append(saturate(ours.port, bodies, connections=CONNECTIONS_OF_BATCHES, seconds=plan.seconds))
-            behind.append(float(ours.lag(connection)))
+            behind.append(float(ours.lag()))
             waits.append(ours.catch_up())
         yield Row(
             name="lag",

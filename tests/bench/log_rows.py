@@ -53,11 +53,11 @@ class Appended(Struct, frozen=True):
 def appending(plan: Plan) -> Iterator[Row]:
     """Events appended by the writer in batches of 500, one after the other, beside a raw INSERT of the same rows."""
     with servers.database() as url, raw.table(url) as table:
-        log = run(_begun(url, catalogue.mixed(1_000)))
+        log = run(begun(url, catalogue.mixed(1_000)))
         count = int(EVENTS_A_SECOND * plan.seconds) // BATCH_EVENTS * BATCH_EVENTS
         yield in_turns(
             plan.rounds,
-            lambda: run(_append(log, count)),
+            lambda: run(append(log, count)),
             lambda: table.insert(catalogue.tickets(log.catalogue, count), batch=BATCH_EVENTS),
         ).row(
             name="appending",
@@ -71,7 +71,7 @@ def appending(plan: Plan) -> Iterator[Row]:
 def commands(plan: Plan) -> Iterator[Row]:
     """Single commands in process, from 16 clients at once."""
     with servers.database() as url:
-        log = run(_begun(url, catalogue.mixed(1)))
+        log = run(begun(url, catalogue.mixed(1)))
         rates = [run(create_advertisers(log, int(COMMANDS_A_SECOND * plan.seconds))) for _ in range(plan.rounds)]
         yield Row(
             name="commands",
@@ -85,8 +85,8 @@ def commands(plan: Plan) -> Iterator[Row]:
 def projections(plan: Plan) -> Iterator[Row]:
     """How fast the read models of budgets and of delivery catch up with a log of 200,000 deliveries."""
     with servers.database() as url:
-        log = run(_begun(url, catalogue.mixed(1_000)))
-        run(_append(log, CATCH_UP_EVENTS))
+        log = run(begun(url, catalogue.mixed(1_000)))
+        run(append(log, CATCH_UP_EVENTS))
         for projection, table in ((budgets.PROJECTION, budgets.spendings), (delivery.PROJECTION, delivery.deliveries)):
             rates = []
             for _ in range(plan.rounds):
@@ -132,7 +132,8 @@ async def create_advertisers(log: Appended, count: int) -> float:
         return count // COMMAND_CLIENTS * COMMAND_CLIENTS / (perf_counter() - started)
 
 
-async def _begun(url: str, made: Catalogue) -> Appended:
+async def begun(url: str, made: Catalogue) -> Appended:
+    """Begin a ledger, and write a catalogue into its log."""
     ledger_id = clock.fresh_id()
     async with await connect(url) as connection:
         await create_ledger(connection, ledger_id, "bench", clock.now())
@@ -141,7 +142,8 @@ async def _begun(url: str, made: Catalogue) -> Appended:
     return Appended(url, ledger_id, made)
 
 
-async def _append(log: Appended, count: int) -> float:
+async def append(log: Appended, count: int) -> float:
+    """Append impressions in batches, one after the other; return events a second."""
     now = clock.now()
     deliveries = iter(
         [

@@ -225,13 +225,16 @@ def _sorted(*values: Any) -> list[Any]:
 def _keeping_rules_of_campaigns(command: CreateCampaign) -> CreateCampaign:
     start, end, expiry = _sorted(command.start_date, command.end_date, command.expiry_date)
     daily, whole = _sorted(command.daily_budget_micros, command.budget_micros)
+    price = command.pricing.price_micros * 1_000
+    if command.pricing.model == "flat":
+        daily, whole = (None if limit is None else max(limit, price) for limit in (daily, whole))
     daily_impressions, impressions = _sorted(command.daily_impression_budget, command.impression_budget)
     return structs.replace(
         command,
         start_date=start,
         end_date=end,
         expiry_date=expiry,
-        pricing=structs.replace(command.pricing, price_micros=command.pricing.price_micros * 1_000),
+        pricing=structs.replace(command.pricing, price_micros=price),
         daily_budget_micros=daily,
         budget_micros=whole,
         daily_impression_budget=daily_impressions,

@@ -158,7 +158,7 @@ def test_a_page_sets_the_audience(rating: ContentRating, audience: int) -> None:
 def test_what_is_blocked_is_not_shown() -> None:
     """A page blocks advertisers, creatives and categories; a campaign blocks categories of pages."""
     other = UUID(int=999)
-    tagged = {"categories": ("IAB1", "IAB2"), "blocked_categories": ("IAB3", "IAB4")}
+    tagged = {"categories": ("IAB1", "IAB2", "IAB2"), "blocked_categories": ("IAB3", "IAB4", "IAB4")}
     assert is_shown(asking(blocked=Blocked(advertisers=(other,), creatives=(other,))))
     assert not is_shown(asking(blocked=Blocked(advertisers=(other, ADVERTISER_ID))))
     assert not is_shown(asking(blocked=Blocked(creatives=(other, CREATIVE_ID))))
@@ -252,6 +252,18 @@ def test_time_slots_are_local_and_may_cross_midnight(
             now = midnight + timedelta(hours=hour) + into
             shown_now = is_shown(campaign={"timezone": timezone}, creative={"time_slots": spans}, now=now)
             assert shown_now == (hour in hours), now
+
+
+@pytest.mark.parametrize(
+    ("start", "end"), [("08:15", "08:45"), ("08:15", "10:05"), ("23:50", "00:09"), ("00:00", "00:01")]
+)
+def test_time_slots_are_kept_to_the_minute(start: str, end: str) -> None:
+    """A time slot begins with its first minute and ends before its last."""
+    midnight, second = datetime(2026, 3, 10, tzinfo=UTC), timedelta(seconds=1)
+    creative = {"time_slots": (TimeSlot(start=start, end=end),)}
+    first, after = (midnight + timedelta(hours=int(clock[:2]), minutes=int(clock[3:])) for clock in (start, end))
+    assert [is_shown(creative=creative, now=now) for now in (first - second, first)] == [False, True]
+    assert [is_shown(creative=creative, now=now) for now in (after - second, after)] == [True, False]
 
 
 def test_an_hour_that_the_clocks_skip_is_no_time_slot() -> None:

@@ -1,4 +1,4 @@
-"""One example of each body, request or answer, for the OpenAPI document: instances, so that they cannot be wrong."""
+"""A specimen of each body, request or answer, for the OpenAPI document: instances, so that they cannot be wrong."""
 
 from datetime import UTC, date, datetime
 from typing import Final
@@ -26,7 +26,7 @@ _SLOT: Final = UUID("0199a1b2-0000-7000-8000-000000000004")
 _KEY: Final = UUID("0199a1b2-0000-7000-8000-000000000005")
 _DECISION: Final = UUID("0199a1b2-0000-7000-8000-000000000006")
 
-EXAMPLES: Final[tuple[Struct, ...]] = (
+SPECIMENS: Final[tuple[Struct, ...]] = (
     Credentials(email="admin@example.com", password="correct horse battery staple"),  # noqa: S106  nobody's
     RefreshToken(refresh_token="the-token-that-came-with-the-last-answer"),  # noqa: S106  as above
     Tokens(
