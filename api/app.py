@@ -110,6 +110,7 @@ async def serving(url: str, found: Settings) -> AsyncIterator[Services]:
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(url, size_max=POOL_CONNECTIONS_MAX))
         async with pool.connection() as connection:
+            await installation.check(connection)
             ledger_id = await installation.ledger_of(connection)
             holds = Holds(randbits(WORKER_BITS))
             catalogue = Serving(ledger_id, holds)

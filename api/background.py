@@ -14,7 +14,7 @@ from domain.campaign import CAMPAIGN, Campaign, due
 from domain.decider import stream_of
 from domain.errors import Refusal
 from domain.holds import Holds
-from infra import clock, sessions, throttle
+from infra import clock, installation, sessions, throttle
 from infra.database import Connection, connect, open_pool
 from infra.event_log import read_streams
 from infra.execute import Asked, execute, state_of
@@ -32,8 +32,10 @@ log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
 async def work(url: str) -> None:
-    """Do all background work until cancelled."""
+    """Do all background work until cancelled; raise SchemaUnfit or NotDurable when it must not begin."""
     async with open_pool(url, size_max=4) as pool:
+        async with pool.connection() as connection:
+            await installation.check(connection)
         writer = Writer(url, Holds())
         writing = asyncio.create_task(writer.run(), name="writer")
         try:

@@ -24,10 +24,11 @@ from api.serve import CannotListen, prepare
 from api.serve import serve as serve_until_stopped
 from domain.errors import Refusal
 from infra import installation, settings, users
-from infra.database import connect
+from infra.database import NotDurable, connect
 from infra.embedded import DataFolderHeld, PostgresFailed
 from infra.installation import NotInstalled
 from infra.keys import SecretUnfit
+from infra.schema import SchemaUnfit
 from infra.settings import SettingMissing
 from infra.users import User
 from projections import status
@@ -35,8 +36,8 @@ from projections.status import ProjectionStatus
 
 COULD_NOT_RUN: Final = 2
 COULD_NOT_RUN_BECAUSE: Final = (
-    *(CannotListen, CouldNotPlay, DataFolderHeld, NotADemo, NotInstalled),
-    *(PostgresFailed, Refusal, SecretUnfit, SettingMissing, Unanswered),
+    *(CannotListen, CouldNotPlay, DataFolderHeld, NotADemo, NotDurable, NotInstalled),
+    *(PostgresFailed, Refusal, SchemaUnfit, SecretUnfit, SettingMissing, Unanswered),
 )
 PROGRESS_EVERY_SECONDS: Final = 5
 
@@ -157,7 +158,7 @@ def migrate(data_dir: Path | None) -> None:
     """
     found = settings.read(data_dir=data_dir)
     with installation.database(found) as url:
-        prepare(url, found)
+        prepare(url, found, migrate=True)
     click.echo("The database is up to date.")
 
 

@@ -58,7 +58,7 @@ def serve(
     logs.configure(log_level)
     with ExitStack() as stack:
         url = stack.enter_context(_held_database(found))
-        prepare(url, found)
+        prepare(url, found, migrate=found.embedded)
         metrics_dir = stack.enter_context(TemporaryDirectory(prefix="ledger-metrics-"))
         commands: dict[str, Sequence[str]] = {"web": _web(address, port, workers)}
         if background:
@@ -86,10 +86,14 @@ def address_of(host: str, port: int) -> str:
     return str(address[0])
 
 
-def prepare(url: str, found: Settings) -> None:
-    """Bring a database to where the service can start: keys that can be used, the schema, a ledger, an admin."""
+def prepare(url: str, found: Settings, *, migrate: bool) -> None:
+    """Bring a database to where the service can start: keys that can be used, the schema, a ledger, an admin.
+
+    A database that is not the service's own is migrated only when somebody asks for it.
+    """
     keys.read(found)
-    schema.migrate(url)
+    if migrate:
+        schema.migrate(url)
     asyncio.run(installation.begin(url, found))
 
 

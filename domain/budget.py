@@ -95,7 +95,7 @@ def on_day(budget: Budget, now: datetime) -> Budget:
 
 def affords(budget: Budget, charge: Charge) -> bool:
     """Tell whether a charge is within every limit, on the budget's day, beside all that is leased."""
-    return _fits(budget, charge) >= 1 or charge == NOTHING
+    return _fits(budget, charge) >= 1
 
 
 def headroom(budget: Budget) -> int:

@@ -19,10 +19,21 @@ APPLICATION_ROLE: Final = "ledger_app"
 """The role that every connection of the service takes: it may append to the log, and neither update nor delete."""
 
 CONNECT_TIMEOUT_SECONDS: Final = 10
+DURABILITY: Final = ("fsync", "full_page_writes", "synchronous_commit")
+"""The settings without which an answer does not mean that it is durable."""
+
 _DIALECT: Final = PGDialect_psycopg()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
 
 set_json_dumps(msgspec.json.encode)
 set_json_loads(msgspec.json.decode)
+
+
+class NotDurable(Exception):
+    """PostgreSQL would lose what it has confirmed: {settings} must not be off."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        """Name the settings that are off."""
+        super().__init__(str(self.__doc__).format(settings=" and ".join(names)))
 
 
 def open_pool(url: str, *, size_max: int = 10, size_min: int = 1) -> Pool:
@@ -54,6 +65,16 @@ async def connect(url: str) -> Connection:
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
         options=f"-c role={APPLICATION_ROLE} -c timezone=UTC",
     )
+
+
+async def check_durability(connection: Connection) -> None:
+    """Raise NotDurable when the server does not keep what it has confirmed through a crash."""
+    cursor = await connection.execute(
+        "SELECT name FROM pg_settings WHERE name = ANY(%s) AND setting = 'off' ORDER BY name", (list(DURABILITY),)
+    )
+    off = [str(row["name"]) for row in await cursor.fetchall()]
+    if off:
+        raise NotDurable(off)
 
 
 def composed(statement: ClauseElement) -> tuple[str, Mapping[str, Any]]:

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from typing import Final
 from uuid import UUID
 
-from infra import clock, embedded, users
-from infra.database import Connection, connect
+from infra import clock, embedded, schema, users
+from infra.database import Connection, check_durability, connect
 from infra.event_log import create_ledger
 from infra.settings import Settings
 
@@ -28,8 +28,12 @@ def database(settings: Settings) -> Iterator[str]:
 
 
 async def begin(url: str, settings: Settings) -> UUID:
-    """Make what is missing of a migrated installation, the first ledger and its first admin, and return the ledger."""
+    """Make what is missing of a migrated installation, the first ledger and its first admin, and return the ledger.
+
+    Raises SchemaUnfit or NotDurable when the service must not work on this database.
+    """
     async with await connect(url) as connection:
+        await check(connection)
         await connection.execute("SELECT pg_advisory_lock(hashtextextended('installation', 0))")
         ledger_id = await _first_ledger(connection)
         if ledger_id is None:
@@ -40,6 +44,12 @@ async def begin(url: str, settings: Settings) -> UUID:
                 connection, ledger_id, email=settings.admin_email, password=settings.admin_password, role="admin"
             )
         return ledger_id
+
+
+async def check(connection: Connection) -> None:
+    """Raise SchemaUnfit or NotDurable when the service must not work on this database."""
+    await schema.check(connection)
+    await check_durability(connection)
 
 
 async def ledger_of(connection: Connection) -> UUID:

@@ -7,6 +7,7 @@ from typing import Final
 import psycopg
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.pool import NullPool
@@ -16,11 +17,28 @@ from infra.database import Connection
 _LOCK: Final = "SELECT pg_advisory_lock(hashtextextended('migrations', 0))"
 
 
+class SchemaUnfit(Exception):
+    """The database is at revision {found} and this program needs {needed}: {remedy}."""
+
+    def __init__(self, found: str | None) -> None:
+        """Say where the database stands, and what to do."""
+        newer = found is not None and found not in _revisions()
+        remedy = "run a newer version of the program" if newer else "run `ledger migrate`"
+        message = str(self.__doc__).format(found=found or "none", needed=newest_revision(), remedy=remedy)
+        super().__init__(message)
+
+
 def migrate(url: str) -> None:
-    """Bring the schema up to the newest revision; several processes may try at once, one does it."""
+    """Bring the schema up to the newest revision; several processes may try at once, one does it.
+
+    Raises SchemaUnfit when the database is at a revision that this program does not know.
+    """
     config = _config()
     with psycopg.connect(url, autocommit=True) as guard, _engine(url).begin() as connection:
         guard.execute(_LOCK)
+        found = MigrationContext.configure(connection).get_current_revision()
+        if found is not None and found not in _revisions():
+            raise SchemaUnfit(found)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
@@ -33,6 +51,13 @@ def newest_revision() -> str:
     return head
 
 
+async def check(connection: Connection) -> None:
+    """Raise SchemaUnfit unless the database is at the revision that this program works with."""
+    found = await revision_of(connection)
+    if found != newest_revision():
+        raise SchemaUnfit(found)
+
+
 async def revision_of(connection: Connection) -> str | None:
     """Return the revision that the database is at, or None when it has never been migrated."""
     cursor = await connection.execute("SELECT to_regclass('alembic_version') IS NOT NULL AS migrated")
@@ -42,6 +67,11 @@ async def revision_of(connection: Connection) -> str | None:
     cursor = await connection.execute("SELECT version_num FROM alembic_version")
     row = await cursor.fetchone()
     return None if row is None else str(row["version_num"])
+
+
+@cache
+def _revisions() -> frozenset[str]:
+    return frozenset(script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions())
 
 
 def _config() -> Config:

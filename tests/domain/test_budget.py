@@ -12,19 +12,25 @@ from msgspec import structs
 
 from domain.budget import (
     NOTHING,
+    UNLIMITED,
     Budget,
     Charge,
     DeliveryKind,
     affords,
     charged,
+    headroom,
+    is_limited,
+    leased,
     on_day,
     opened,
     price_of,
+    price_of_click,
+    price_of_impression,
     relimited,
 )
 from domain.delivery import settle
 from domain.errors import BudgetBelowSpent
-from domain.events import CampaignChanged, CampaignCreated
+from domain.events import CampaignChanged, CampaignCreated, CampaignTerms
 from domain.values import Pricing, local_date
 from tests.domain.deliveries import (
     CAMPAIGN_ID,
@@ -81,6 +87,20 @@ def test_a_flat_price_is_charged_once() -> None:
     assert price_of("impression", FLAT, structs.replace(FRESH, impressions=1)) == Charge(micros=0, impressions=1)
 
 
+@pytest.mark.parametrize(("pricing", "impression", "click"), [(CPM, 2, 0), (CPC, 0, 5), (FLAT, 0, 0)])
+def test_each_pricing_has_a_price_of_its_own_kind(pricing: Pricing, impression: int, click: int) -> None:
+    """Only cpm prices every impression, only cpc every click."""
+    assert (price_of_impression(pricing), price_of_click(pricing)) == (impression, click)
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_one_limit_makes_a_campaign_limited(limit: str) -> None:
+    """A campaign with any limit has to lease what it promises, one without has not."""
+    terms = structs.replace(CampaignTerms(**structs.asdict(stored(CampaignCreated))), **dict.fromkeys(LIMITS))
+    assert not is_limited(terms)
+    assert is_limited(structs.replace(terms, **{limit: 1}))
+
+
 def test_a_new_day_has_nothing_spent() -> None:
     """At midnight of the campaign's time zone the day's counters begin anew, and the totals stay."""
     shanghai = structs.replace(USED, timezone="Asia/Shanghai")
@@ -103,6 +123,8 @@ def test_every_limit_is_kept(limit: str, left: int | None, affordable: bool) -> 
     taken = {"budget_micros": 50, "daily_budget_micros": 20, "impression_budget": 6, "daily_impression_budget": 2}
     budget = structs.replace(USED, **{limit: None if left is None else taken[limit] + left})
     assert affords(budget, Charge(micros=2, impressions=2)) == affordable
+    higher = structs.replace(budget, impression_micros=1, **{limit: None if left is None else taken[limit] + left + 3})
+    assert affords(leased(higher, 3), Charge(micros=2, impressions=2)) == affordable
 
 
 @pytest.mark.parametrize("limit", LIMITS)
@@ -118,12 +140,61 @@ def test_a_charge_is_added_everywhere() -> None:
     )
 
 
-def test_a_budget_opens_with_the_limits_of_its_campaign() -> None:
-    """A drafted campaign has a budget with its limits, in its time zone, with nothing spent."""
-    created = stored(CampaignCreated)
+def test_a_lease_is_set_aside_and_given_back() -> None:
+    """For each leased impression its price is set aside; a negative number gives back."""
+    three = leased(structs.replace(USED, impression_micros=2), 3)
+    assert three == structs.replace(USED, impression_micros=2, leased_impressions=3, leased_micros=6)
+    assert leased(three, -3) == structs.replace(USED, impression_micros=2)
+
+
+@pytest.mark.parametrize(
+    ("limits", "room"),
+    [
+        ({}, UNLIMITED),
+        ({"budget_micros": 59}, 4),
+        ({"daily_budget_micros": 27}, 3),
+        ({"impression_budget": 8}, 2),
+        ({"daily_impression_budget": 3}, 1),
+        (
+            {
+                "budget_micros": 1_000,
+                "daily_budget_micros": 1_000,
+                "impression_budget": 9,
+                "daily_impression_budget": 9,
+            },
+            3,
+        ),
+        ({"budget_micros": 51}, 0),
+        ({"budget_micros": 40}, 0),
+    ],
+)
+def test_there_is_room_for_what_every_limit_leaves(limits: dict[str, Any], room: int) -> None:
+    """As many impressions can be leased as fit into the narrowest limit, beside what is leased already."""
+    budget = structs.replace(USED, impression_micros=2, **limits)
+    assert headroom(budget) == room
+    if 0 < room < UNLIMITED:
+        assert headroom(leased(budget, 1)) == room - 1
+        assert headroom(leased(budget, room)) == 0
+
+
+@pytest.mark.parametrize(("limit", "least"), [("budget_micros", 55), ("daily_budget_micros", 25)])
+def test_there_is_room_while_a_click_can_be_paid(limit: str, least: int) -> None:
+    """A campaign paid by the click is served as long as one more click is affordable, whatever it takes to get it."""
+    budget = structs.replace(USED, click_micros=5)
+    assert headroom(structs.replace(budget, **{limit: least})) == UNLIMITED
+    assert headroom(structs.replace(budget, **{limit: least, "impression_budget": 9})) == 3
+    assert headroom(structs.replace(budget, **{limit: least - 1})) == 0
+
+
+@pytest.mark.parametrize(("pricing", "impression", "click"), [(CPM, 2, 0), (CPC, 0, 5), (FLAT, 0, 0)])
+def test_a_budget_opens_with_the_limits_of_its_campaign(pricing: Pricing, impression: int, click: int) -> None:
+    """A drafted campaign has a budget with its limits and prices, in its time zone, with nothing spent or leased."""
+    created = structs.replace(stored(CampaignCreated), pricing=pricing)
     assert opened(CAMPAIGN_ID, created) == Budget(
         campaign_id=CAMPAIGN_ID,
         timezone=created.timezone,
+        impression_micros=impression,
+        click_micros=click,
         budget_micros=created.budget_micros,
         daily_budget_micros=created.daily_budget_micros,
         impression_budget=created.impression_budget,
@@ -134,42 +205,42 @@ def test_a_budget_opens_with_the_limits_of_its_campaign() -> None:
 @pytest.mark.parametrize(
     ("limit", "least"),
     [
-        ("budget_micros", 50 + 3),
-        ("daily_budget_micros", 20 + 3),
+        ("budget_micros", 50 + 2),
+        ("daily_budget_micros", 20 + 2),
         ("impression_budget", 6 + 1),
         ("daily_impression_budget", 2 + 1),
     ],
 )
-def test_a_limit_is_lowered_to_what_is_spent_and_held(limit: str, least: int) -> None:
-    """A limit may be set to what is spent and held, to more, or to none, and to nothing less."""
-    held = Charge(micros=3, impressions=1)
+def test_a_limit_is_lowered_to_what_is_spent_and_leased(limit: str, least: int) -> None:
+    """A limit may be set to what is spent and leased, to more, or to none, and to nothing less."""
+    budget = leased(structs.replace(USED, impression_micros=2), 1)
     for value in (least, least + 1, None):
         change = CampaignChanged(**{limit: value})  # type: ignore[arg-type]  # any limit by name
-        assert relimited(USED, change, held=held, now=NOON) == structs.replace(USED, **{limit: value})
+        assert relimited(budget, change, NOON) == structs.replace(budget, **{limit: value})
     change = CampaignChanged(**{limit: least - 1})  # type: ignore[arg-type]  # any limit by name
     with pytest.raises(BudgetBelowSpent) as refused:
-        relimited(USED, change, held=held, now=NOON)
+        relimited(budget, change, NOON)
     assert refused.value.pointer == f"/{limit}"
 
 
 def test_a_daily_limit_is_lowered_against_the_day_that_is() -> None:
     """What was spent yesterday does not keep today's limit up."""
-    tomorrow = NOON + timedelta(days=1)
-    lowered = relimited(USED, CampaignChanged(daily_budget_micros=0), held=NOTHING, now=tomorrow)
+    lowered = relimited(USED, CampaignChanged(daily_budget_micros=0), NOON + timedelta(days=1))
     assert (lowered.daily_budget_micros, lowered.day_spent_micros, lowered.day) == (0, 0, date(2026, 3, 11))
 
 
 def test_other_changes_leave_limits_alone() -> None:
     """A change that names no limit is no reason to look at them, even where one was passed before it was set."""
     overdrawn = structs.replace(USED, budget_micros=1)
-    assert relimited(overdrawn, CampaignChanged(name="x"), held=NOTHING, now=NOON) == overdrawn
+    assert relimited(overdrawn, CampaignChanged(name="x"), NOON) == overdrawn
 
 
-def test_a_time_zone_changes_where_days_begin() -> None:
-    """The budget of a draft follows its time zone."""
-    assert relimited(FRESH, CampaignChanged(timezone="Asia/Shanghai"), held=NOTHING, now=NOON).timezone == (
-        "Asia/Shanghai"
-    )
+def test_a_budget_follows_the_draft() -> None:
+    """A change of time zone or pricing changes where days begin and what is set aside."""
+    budget = relimited(FRESH, CampaignChanged(timezone="Asia/Shanghai", pricing=CPM), NOON)
+    assert (budget.timezone, budget.impression_micros, budget.click_micros) == ("Asia/Shanghai", 2, 0)
+    budget = relimited(budget, CampaignChanged(pricing=CPC), NOON)
+    assert (budget.timezone, budget.impression_micros, budget.click_micros) == ("Asia/Shanghai", 0, 5)
 
 
 Step = tuple[str, Any]
@@ -197,7 +268,7 @@ def test_nothing_is_billed_beyond_a_limit(budget: Budget, pricing: Pricing, step
             now += value
         elif what == "limits":
             try:
-                budget = relimited(budget, CampaignChanged(**value), held=NOTHING, now=now)
+                budget = relimited(budget, CampaignChanged(**value), now)
             except BudgetBelowSpent:
                 assert any(limit is not None for limit in value.values())
             else:
@@ -206,7 +277,7 @@ def test_nothing_is_billed_beyond_a_limit(budget: Budget, pricing: Pricing, step
             kind, decision, flaw = value
             expires_at = int(now.timestamp()) - 1 if flaw == "late" else int(now.timestamp())
             delivered = delivery(kind, ticket(decision, pricing=pricing, expires_at=expires_at, test=flaw == "test"))
-            settlement = settle([delivered], recorded=recorded, budgets={CAMPAIGN_ID: budget}, now=now)
+            settlement = settle([delivered], recorded=recorded, budgets={CAMPAIGN_ID: budget}, leases={}, now=now)
             (outcome,) = settlement.outcomes
             recorded = recorded_after(recorded, delivered, outcome)
             budget = settlement.budgets.get(CAMPAIGN_ID, budget)

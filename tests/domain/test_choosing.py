@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from domain.ad_request import AdRequest, Blocked, Content, Geo, Placement, Privacy, Site
-from domain.campaign import Active
-from domain.choosing import Snapshot, choose, eligible, members
+from domain.campaign import Active, Paused
+from domain.choosing import Snapshot, choose, eligible, members, of_campaigns
 from domain.slot import Slot
 from domain.values import ContentRating, Pricing, Target, TimeSlot
 from tests.domain.catalogues import (
@@ -319,11 +319,31 @@ def test_priorities_come_strictly_one_after_the_other() -> None:
 
 
 def test_what_the_page_shows_already_is_left_out() -> None:
-    """What the page shows already is not offered."""
+    """No creative is offered twice on a page."""
     snapshot = weighted(1, 1, 1).snapshot()
-    left_out = [UUID(int=1)]
-    found = choose(snapshot, eligible(snapshot, REQUEST, PLACEMENT, creatives=left_out), PLACEMENT, NOON, 12345)
+    bits = eligible(snapshot, REQUEST, PLACEMENT, creatives=[UUID(int=1)])
+    found = choose(snapshot, bits, PLACEMENT, NOON, 12345)
     assert {candidate.creative_id.int for candidate in found} == {0, 2}
+
+
+def test_campaigns_that_are_sold_out_can_be_left_out() -> None:
+    """The caller takes away the bits of campaigns that have nothing left to promise."""
+    snapshot = weighted(1, 1, 1, priorities=(1, 2, 1)).snapshot()
+    sold_out = of_campaigns(snapshot.lineups[SLOT_ID], [UUID(int=101), UUID(int=999)])
+    found = choose(snapshot, eligible(snapshot, REQUEST, PLACEMENT) & ~sold_out, PLACEMENT, NOON, 12345)
+    assert [candidate.creative_id.int for candidate in found] == [1]
+    assert of_campaigns(snapshot.lineups[SLOT_ID], []) == 0
+
+
+@pytest.mark.parametrize("limits", [{}, {"budget_micros": 1}, {"daily_impression_budget": 1}])
+def test_campaigns_with_a_limit_are_told_apart(limits: dict[str, Any]) -> None:
+    """A snapshot names the campaigns whose impressions have to be leased, as far as they can be served."""
+    terms = structs.replace(CAMPAIGN, **limits)
+    snapshot = catalogue_of(terms).snapshot()
+    assert snapshot.limited == ({CAMPAIGN_ID} if limits else set())
+    assert [candidate.limited for candidate in snapshot.lineups[SLOT_ID].candidates] == [bool(limits)]
+    paused = structs.replace(catalogue_of(), campaigns={CAMPAIGN_ID: Paused(terms=terms)})
+    assert paused.snapshot().limited == set()
 
 
 def test_an_unknown_slot_is_offered_nothing() -> None:

@@ -49,14 +49,18 @@ IMPRESSION: Final = ImpressionRecorded(
 
 Recorded = Mapping[UUID, frozenset[DeliveryKind]]
 Budgets = Mapping[UUID, Budget]
+Leases = Mapping[LeaseKey, int]
 
 
-def settled(*deliveries: Delivery, recorded: Recorded | None = None, budget: Budget = BUDGET) -> Settlement:
+def settled(
+    *deliveries: Delivery, recorded: Recorded | None = None, budget: Budget = BUDGET, leases: Leases | None = None
+) -> Settlement:
     """Settle deliveries at noon."""
-    return settle(deliveries, recorded=recorded or {}, budgets={budget.campaign_id: budget}, now=NOON)
+    budgets = {budget.campaign_id: budget}
+    return settle(deliveries, recorded=recorded or {}, budgets=budgets, leases=leases or {}, now=NOON)
 
 
-def reason(delivered: Delivery, budget: Budget | None = BUDGET, *, after: timedelta = timedelta(0)) -> str | None:
+def reason(delivered: Delivery, budget: Budget = BUDGET, *, after: timedelta = timedelta(0)) -> str | None:
     """Return why a delivery is not billed, None when it is; the budget changes only when it is."""
     event, changed = bill(delivered, budget, NOON + after)
     assert event.billed == (event.reason is None) == (changed is not None)
@@ -65,7 +69,7 @@ def reason(delivered: Delivery, budget: Budget | None = BUDGET, *, after: timede
 
 def test_an_impression_is_recorded_and_billed() -> None:
     """An event says what was shown where and what it cost, and the budget has it."""
-    outcomes, budgets = settled(delivery())
+    outcomes, budgets, _ = settled(delivery())
     assert outcomes == (Settled(1, IMPRESSION),)
     budget = budgets[CAMPAIGN_ID]
     assert (budget.spent_micros, budget.impressions, budget.day) == (2, 1, NOON.date())
@@ -84,14 +88,13 @@ def test_each_kind_has_its_event(kind: DeliveryKind, event_type: type) -> None:
 
 def test_what_is_repeated_adds_nothing() -> None:
     """A beacon that came before, in the log or in the same batch, is recorded no second time."""
-    outcomes, budgets = settled(delivery(), delivery(), delivery("click"), delivery("click"))
+    outcomes, budgets, _ = settled(delivery(), delivery(), delivery("click"), delivery("click"))
     assert [outcome and outcome.version for outcome in outcomes] == [1, None, 2, None]
     assert budgets[CAMPAIGN_ID].impressions == 1
     both: Recorded = {UUID(int=1): frozenset({"impression", "click"})}
-    outcomes, budgets = settled(delivery(), delivery("click"), delivery("view"), recorded=both)
+    outcomes, budgets, _ = settled(delivery(), delivery("click"), delivery("view"), recorded=both)
     assert [outcome and outcome.version for outcome in outcomes] == [None, None, 3]
-    outcomes, budgets = settled(delivery(), recorded=both)
-    assert (outcomes, budgets) == ((None,), {})
+    assert settled(delivery(), recorded=both) == Settlement((None,), {}, {})
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(3_600, None), (3_600.5, "late"), (3_601, "late")])
@@ -117,24 +120,26 @@ def test_what_is_over_budget_is_not_billed() -> None:
 
 def test_what_belongs_to_no_known_campaign_is_not_billed() -> None:
     """An authentic delivery is recorded even when its campaign has no budget here."""
-    assert reason(delivery(), None) == "unknown_campaign"
-    outcomes, budgets = settle([delivery()], recorded={}, budgets={}, now=NOON)
-    assert outcomes[0] is not None
-    assert (outcomes[0].event.price_micros, outcomes[0].event.billed) == (0, False)
-    assert budgets == {}
+    (outcome,), budgets, leases = settle(
+        [delivery(of=ticket(worker=7))], recorded={}, budgets={}, leases={(7, CAMPAIGN_ID): 1}, now=NOON
+    )
+    assert outcome is not None
+    assert (outcome.version, outcome.event.price_micros, outcome.event.billed) == (1, 0, False)
+    assert outcome.event.reason == "unknown_campaign"
+    assert (budgets, leases) == ({}, {})
 
 
 def test_a_click_without_an_impression_is_recorded() -> None:
     """Beacons may arrive in any order; each is the next version of the decision's stream."""
     of = ticket(pricing=CPC)
-    outcomes, budgets = settled(delivery("click", of), delivery("impression", of))
+    outcomes, budgets, _ = settled(delivery("click", of), delivery("impression", of))
     assert [outcome and outcome.version for outcome in outcomes] == [1, 2]
     assert (budgets[CAMPAIGN_ID].spent_micros, budgets[CAMPAIGN_ID].impressions) == (5, 1)
 
 
 def test_a_flat_price_is_billed_once() -> None:
     """Of many impressions in one batch the first pays the flat price and the others are billed nothing."""
-    outcomes, budgets = settled(*(delivery(of=ticket(number, pricing=FLAT)) for number in range(1, 4)))
+    outcomes, budgets, _ = settled(*(delivery(of=ticket(number, pricing=FLAT)) for number in range(1, 4)))
     assert [outcome and (outcome.event.price_micros, outcome.event.billed) for outcome in outcomes] == [
         (7, True),
         (0, True),
@@ -146,9 +151,65 @@ def test_a_flat_price_is_billed_once() -> None:
 def test_ten_impressions_under_two_hundred_beacons() -> None:
     """A campaign of ten impressions bills exactly ten of two hundred, and records them all."""
     budget = msgspec.structs.replace(BUDGET, impression_budget=10)
-    outcomes, budgets = settled(*(delivery(of=ticket(number)) for number in range(1, 201)), budget=budget)
+    outcomes, budgets, _ = settled(*(delivery(of=ticket(number)) for number in range(1, 201)), budget=budget)
     assert Counter(outcome.event.reason for outcome in outcomes if outcome) == {None: 10, "over_budget": 190}
     assert (budgets[CAMPAIGN_ID].impressions, budgets[CAMPAIGN_ID].spent_micros) == (10, 20)
+
+
+PROMISED: Final = ticket(worker=7)
+STOCK: Final = {(7, CAMPAIGN_ID): 2, (8, CAMPAIGN_ID): 5}
+FULL: Final = leased(
+    msgspec.structs.replace(BUDGET, impression_micros=2, budget_micros=20, impression_budget=10, spent_micros=6), 7
+)
+
+
+def test_what_was_leased_is_billed_when_it_is_confirmed() -> None:
+    """An impression that comes while its hold lasts takes what was set aside for it, though nothing else is left."""
+    (outcome,), budgets, leases = settled(delivery(of=PROMISED), budget=FULL, leases=STOCK)
+    assert outcome == Settled(1, IMPRESSION)
+    assert leases == {(7, CAMPAIGN_ID): 1}
+    after = budgets[CAMPAIGN_ID]
+    assert (after.leased_impressions, after.leased_micros, after.spent_micros, after.impressions) == (6, 12, 8, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "of"),
+    [
+        ("impression", ticket(worker=7, hold_expires_at=int(NOON.timestamp()))),
+        ("impression", ticket(worker=9)),
+        ("impression", ticket()),
+        ("impression", ticket(worker=7, campaign_id=CAMPAIGN_ID, test=True)),
+        ("view", PROMISED),
+        ("click", PROMISED),
+    ],
+)
+def test_what_is_not_held_takes_nothing_of_a_lease(kind: DeliveryKind, of: Ticket) -> None:
+    """A lease is for impressions whose hold lasts; all others have to do with what is neither spent nor leased."""
+    (outcome,), budgets, leases = settled(delivery(kind, of), budget=FULL, leases=STOCK)
+    assert outcome is not None
+    assert outcome.event.billed == (kind != "impression")
+    assert leases == {}
+    assert budgets.get(CAMPAIGN_ID, FULL).leased_impressions == 7
+
+
+def test_a_lease_is_used_up() -> None:
+    """Of three promised impressions in one batch only as many take of the lease as it has left, a repeated one none."""
+    promised = [delivery(of=ticket(number, worker=7)) for number in (1, 1, 2, 3)]
+    outcomes, budgets, leases = settled(*promised, budget=FULL, leases=STOCK)
+    assert [outcome and outcome.event.reason for outcome in outcomes] == [None, None, None, "over_budget"]
+    assert outcomes[1] is None
+    assert leases == {(7, CAMPAIGN_ID): 0}
+    assert budgets[CAMPAIGN_ID].leased_impressions == 5
+
+
+def test_a_lease_is_used_up_by_what_cannot_be_billed() -> None:
+    """An impression whose ticket is over while its hold lasts gives back what was set aside for it."""
+    late = ticket(worker=7, expires_at=int(NOON.timestamp()) - 1)
+    (outcome,), budgets, leases = settled(delivery(of=late), budget=FULL, leases=STOCK)
+    assert outcome is not None
+    assert outcome.event.reason == "late"
+    assert (leases, budgets[CAMPAIGN_ID].leased_impressions) == ({(7, CAMPAIGN_ID): 1}, 6)
+    assert budgets[CAMPAIGN_ID].spent_micros == FULL.spent_micros
 
 
 def test_a_batch_concerns_the_campaigns_of_its_tickets() -> None:
@@ -166,8 +227,8 @@ def test_a_ticket_travels_as_a_short_list() -> None:
 
 
 @st.composite
-def batches(draw: st.DrawFn, *, distinct: bool = False) -> tuple[list[Delivery], dict[UUID, Budget]]:
-    """Return deliveries of two campaigns, each with one pricing, and the budgets of both or of the first alone."""
+def batches(draw: st.DrawFn, *, distinct: bool = False) -> Batch:
+    """Return deliveries of two campaigns, each with one pricing, the budgets of both or of the first, and leases."""
     prices = [draw(pricings), draw(pricings)]
     known = draw(st.sampled_from([1, 2, 2, 2]))
     budgets = {
@@ -189,7 +250,7 @@ def batches(draw: st.DrawFn, *, distinct: bool = False) -> tuple[list[Delivery],
         )
         for number, kind, flaw in draw(many)
     ]
-    return deliveries, budgets
+    return Batch(deliveries, budgets, {})
 
 
 def _one_by_one(
@@ -208,7 +269,7 @@ def _one_by_one(
 
 @law
 @for_all(batch=batches())
-def test_a_batch_is_settled_like_its_deliveries_one_by_one(batch: tuple[list[Delivery], dict[UUID, Budget]]) -> None:
+def test_a_batch_is_settled_like_its_deliveries_one_by_one(batch: Batch) -> None:
     """How deliveries are gathered into batches changes nothing."""
     deliveries, budgets = batch
     outcomes, changed = settle(deliveries, recorded={}, budgets=budgets, now=NOON)
@@ -220,7 +281,7 @@ def test_a_batch_is_settled_like_its_deliveries_one_by_one(batch: tuple[list[Del
 @law
 @for_all(batch=batches())
 def test_every_delivery_is_recorded_once_and_billed_at_most_once(
-    batch: tuple[list[Delivery], dict[UUID, Budget]],
+    batch: Batch,
 ) -> None:
     """There is one event of each kind that was delivered of a decision, and delivering everything again adds none."""
     deliveries, budgets = batch
@@ -238,7 +299,7 @@ def test_every_delivery_is_recorded_once_and_billed_at_most_once(
 
 @law
 @for_all(batch=batches())
-def test_versions_of_a_decision_have_no_gaps(batch: tuple[list[Delivery], dict[UUID, Budget]]) -> None:
+def test_versions_of_a_decision_have_no_gaps(batch: Batch) -> None:
     """The events of a decision are versions 1, 2, 3 of its stream, in the order in which they were recorded."""
     deliveries, budgets = batch
     versions: dict[UUID, list[int]] = {}
@@ -251,7 +312,7 @@ def test_versions_of_a_decision_have_no_gaps(batch: tuple[list[Delivery], dict[U
 @law
 @for_all(batch=batches(distinct=True), data=st.data())
 def test_the_order_of_distinct_decisions_does_not_count(
-    batch: tuple[list[Delivery], dict[UUID, Budget]], data: st.DataObject
+    batch: Batch, data: st.DataObject
 ) -> None:
     """In any order, as many deliveries of each campaign are billed, for as much, and the budgets end the same."""
     deliveries, budgets = batch
@@ -272,5 +333,5 @@ def _tally(settlement: Settlement) -> Counter[tuple[UUID, str, str | None]]:
 @pytest.mark.parametrize("pricing", [Pricing(model="cpm", price_micros=9_000_000_000_000_000)])
 def test_the_greatest_price_is_billed_exactly(pricing: Pricing) -> None:
     """Money is counted in whole numbers, however much it is."""
-    _, budgets = settled(*(delivery(of=ticket(number, pricing=pricing)) for number in range(1, 1_001)))
+    _, budgets, _ = settled(*(delivery(of=ticket(number, pricing=pricing)) for number in range(1, 1_001)))
     assert budgets[CAMPAIGN_ID].spent_micros == 9_000_000_000_000_000
