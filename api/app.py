@@ -23,6 +23,7 @@ from api.lifeline import hung_on
 from api.observe import observed
 from api.operations import OperationsController
 from api.people import PeopleController
+from api.proofs import LogController, ProofController
 from api.reports import ReportController
 from api.requests import StrictRequest, asked, asked_if, ledger_of
 from api.services import Services, services_of
@@ -64,6 +65,8 @@ def create_app(configured: Settings | None = None) -> Litestar:
             ),
             Router("/ads/v1", route_handlers=[DecisionController, BeaconController]),
             AuditController,
+            LogController,
+            ProofController,
             OperationsController,
             create_static_files_router(
                 ASSETS_PATH, [openapi_ui_bundles.swagger_ui.static_path], include_in_schema=False, name="assets"

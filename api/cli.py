@@ -269,15 +269,27 @@ def main() -> None:
     """Run the command line; what keeps a command from being run is said in a sentence."""
     try:
         ledger()
-    except COULD_NOT_RUN_BECAUSE as error:
-        click.echo(f"ledger: {error}", err=True)
+    except Exception as error:
+        reason = _why(error)
+        if reason is None:
+            raise
+        click.echo(f"ledger: {reason}", err=True)
         sys.exit(COULD_NOT_RUN)
-    except psycopg.OperationalError as error:
-        click.echo(f"ledger: the database cannot be reached: {str(error).splitlines()[0]}", err=True)
-        sys.exit(COULD_NOT_RUN)
-    except psycopg.errors.UndefinedTable:
-        click.echo(f"ledger: {NotInstalled.__doc__}", err=True)
-        sys.exit(COULD_NOT_RUN)
+
+
+def _why(error: Exception) -> str | None:
+    """Return what keeps a command from being run; None for a defect, whose traceback should be seen."""
+    if isinstance(error, COULD_NOT_RUN_BECAUSE):
+        return str(error)
+    if isinstance(error, psycopg.errors.UndefinedTable) or f'role "{APPLICATION_ROLE}" does not exist' in str(error):
+        return NotInstalled.__doc__
+    if isinstance(error, psycopg.OperationalError):
+        return f"The database cannot be reached: {str(error).splitlines()[0]}."
+    if isinstance(error, psycopg.ProgrammingError) and error.sqlstate is None:
+        return f"LEDGER_DATABASE_URL does not name a database: {str(error).strip()}."
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename} cannot be used: {error.strerror}."
+    return None
 
 
 if __name__ == "__main__":

@@ -19,6 +19,10 @@ STOCK_SECONDS: Final = 2.0
 """For how long the stock of a campaign should last at the rate at which it was last promised."""
 
 RENEW_SECONDS: Final = LEASE_SECONDS / 3
+PATIENCE_SECONDS_MIN: Final = 0.1
+PATIENCE_SECONDS_MAX: Final = 5.0
+"""For how long a worker that was given nothing of a campaign waits before it asks again: twice as long every time."""
+
 MARGIN_SECONDS: Final = 1.0
 """How much earlier than the ledger a worker takes its leases for over."""
 
@@ -26,7 +30,7 @@ MARGIN_SECONDS: Final = 1.0
 class _Lot:
     """One campaign's leased impressions: `leased` as the ledger last said, of which some are held, the rest free."""
 
-    __slots__ = ("free", "held", "leased", "rate", "taken")
+    __slots__ = ("ask_at", "free", "held", "leased", "patience", "rate", "rated_at", "taken")
 
     def __init__(self) -> None:
         self.leased = 0
@@ -34,6 +38,9 @@ class _Lot:
         self.held = 0
         self.taken = 0
         self.rate = 0.0
+        self.rated_at = 0.0
+        self.patience = 0.0
+        self.ask_at = 0.0
 
 
 class Holds:
@@ -47,17 +54,20 @@ class Holds:
         self._open: dict[UUID, UUID] = {}
         self._expiries: list[tuple[float, UUID]] = []
         self._uncertain: set[UUID] = set()
+        self._asking: set[UUID] = set()
         self._valid_until = 0.0
-        self._asked_at = 0.0
+        self._looked_at = 0.0
         self._stocked: frozenset[UUID] = frozenset()
 
     def know(self, campaigns: Collection[UUID]) -> None:
-        """Stock these campaigns from now on, and give back what is free of all others."""
-        for campaign_id in campaigns:
-            if campaign_id not in self._lots:
-                self._lots[campaign_id] = _Lot()
-                self.changes += 1
+        """Stock these campaigns from now on, ask anew for those of which nothing was left, and give back all others."""
         self._stocked = frozenset(campaigns)
+        for campaign_id in self._stocked.difference(self._lots):
+            self._lots[campaign_id] = _Lot()
+            self.changes += 1
+        for lot in self._lots.values():
+            lot.ask_at = 0.0
+        self._asking.update(self._lots)
 
     def held(self, campaign_id: UUID) -> int:
         """Return how many impressions of a campaign are promised and neither confirmed nor expired."""
@@ -72,6 +82,7 @@ class Holds:
         lot.free -= 1
         lot.held += 1
         lot.taken += 1
+        self._asking.add(campaign_id)
         if not lot.free:
             self.changes += 1
         self._open[decision_id] = campaign_id
@@ -108,14 +119,18 @@ class Holds:
         of the ledger says what is left of the lease, and so what is free.
         """
         self._expire(tick)
-        elapsed = max(tick - self._asked_at, 0.001)
-        self._asked_at = tick
+        if tick >= self._looked_at + RENEW_SECONDS:  # now and then at all: what idles is given back
+            self._looked_at = tick
+            self._asking.update(self._lots)
+        asking, self._asking = self._asking | self._uncertain, set()
         wants = []
-        for campaign_id, lot in self._lots.items():
-            lot.rate = 0.5 * lot.rate + 0.5 * lot.taken / elapsed
-            lot.taken = 0
-            wanted = max(STOCK_IMPRESSIONS_MIN, int(lot.rate * STOCK_SECONDS)) if campaign_id in self._stocked else 0
-            if lot.free * 2 < wanted or campaign_id in self._uncertain or (not wanted and lot.free):
+        for campaign_id in asking:
+            lot = self._lots[campaign_id]
+            if tick < lot.ask_at and campaign_id not in self._uncertain:
+                self._asking.add(campaign_id)
+                continue
+            wanted = self._wanted(campaign_id, lot, tick)
+            if lot.free * 2 < wanted or lot.free > 2 * wanted or campaign_id in self._uncertain:
                 wants.append(Want(campaign_id=campaign_id, impressions=wanted - lot.free))
                 lot.free = min(lot.free, wanted)  # what is given back is not promised while the answer is on its way
         self._uncertain.clear()
@@ -131,6 +146,12 @@ class Holds:
             lot = self._lots[campaign_id]
             lot.leased = impressions
             lot.free = max(0, impressions - lot.held)
+            if lot.free or campaign_id not in self._stocked:
+                lot.patience = lot.ask_at = 0.0
+            else:
+                lot.patience = min(max(2 * lot.patience, PATIENCE_SECONDS_MIN), PATIENCE_SECONDS_MAX)
+                lot.ask_at = asked + lot.patience
+                self._asking.add(campaign_id)
         self.changes += 1
 
     def is_due(self, tick: float) -> bool:
@@ -143,6 +164,14 @@ class Holds:
         return [
             Want(campaign_id=campaign_id, impressions=-lot.free) for campaign_id, lot in self._lots.items() if lot.free
         ]
+
+    def _wanted(self, campaign_id: UUID, lot: _Lot, tick: float) -> int:
+        elapsed = max(tick - lot.rated_at, PATIENCE_SECONDS_MIN)
+        lot.rate = 0.5 * lot.rate + 0.5 * lot.taken / elapsed
+        lot.rated_at, lot.taken = tick, 0
+        if campaign_id not in self._stocked:
+            return 0
+        return max(STOCK_IMPRESSIONS_MIN, int(lot.rate * STOCK_SECONDS))
 
     def _expire(self, tick: float) -> None:
         while self._expiries and self._expiries[0][0] <= tick:

@@ -22,14 +22,18 @@ LeaseKey = tuple[int, UUID]
 
 
 class Want(Struct, frozen=True, kw_only=True):
-    """How many impressions of a campaign a worker wants more, or (negative) gives back."""
+    """How many impressions of a campaign a worker wants more, or (negative) gives back.
+
+    It would also give back what it `offers`, all but one, if that is more than its share of what is left.
+    """
 
     campaign_id: UUID
     impressions: int
+    offers: int = 0
 
 
 class Leased(NamedTuple):
-    """The leases and budgets that a request changes."""
+    """The leases that a worker has of what it asked about, and the budgets that changed."""
 
     leases: dict[LeaseKey, int]
     budgets: dict[UUID, Budget]
@@ -47,7 +51,7 @@ def lease(
     """Return what a worker gets of what it wants, when so many workers are alive.
 
     Alone it gets all there is; one of several gets at most a share of what is left, so that leases shrink towards one
-    as the budget drains and the end of it is not stuck with a worker that nobody asks.
+    as the budget drains, and no more than one impression is stuck with a worker that nobody asks.
     """
     after: dict[LeaseKey, int] = {}
     changed: dict[UUID, Budget] = {}
@@ -62,7 +66,8 @@ def lease(
         share = room if workers <= 1 else -(-room // (2 * workers))
         more = max(-has, min(want.impressions, share))
         after[key] = has + more
-        changed[want.campaign_id] = leased(budget, more)
+        if more:
+            changed[want.campaign_id] = leased(budget, more)
     return Leased(after, changed)
 
 

@@ -175,15 +175,16 @@ def _settle(facts: Facts, draft: Plan, requests: Sequence[Request]) -> None:
 
 
 def _lease(facts: Facts, draft: Plan, request: Leasing) -> Mapping[UUID, int]:
+    known = {**facts.leases, **draft.leases}
     leases, budgets = lease(
         request.worker,
         request.wants,
         workers=facts.workers,
-        leases={**facts.leases, **draft.leases},
+        leases=known,
         budgets={**facts.budgets, **draft.budgets},
         now=draft.now,
     )
-    draft.leases.update(leases)
+    draft.leases.update({key: left for key, left in leases.items() if left != known.get(key, 0)})
     draft.budgets.update(budgets)
     return {campaign_id: impressions for (_, campaign_id), impressions in leases.items()}
 

@@ -42,7 +42,8 @@ _READ_LEASES: Final = """
     WHERE ledger_id = %(ledger_id)s
 """
 
-# The clock of the database decides who is alive: it is one for all workers.
+# The clock of the database decides who is alive: it is one for all workers. Promises that were made when the longest
+# hold was longer are still open, so that nobody falls silent earlier than was said before.
 _HEAR_OF_WORKER: Final = """
     INSERT INTO workers (ledger_id, worker, alive_until, silent_from)
     VALUES (
@@ -50,7 +51,8 @@ _HEAR_OF_WORKER: Final = """
         clock_timestamp() + make_interval(secs => %(alive)s),
         clock_timestamp() + make_interval(secs => %(alive)s + %(hold)s)
     )
-    ON CONFLICT (ledger_id, worker) DO UPDATE SET alive_until = EXCLUDED.alive_until, silent_from = EXCLUDED.silent_from
+    ON CONFLICT (ledger_id, worker) DO UPDATE
+    SET alive_until = EXCLUDED.alive_until, silent_from = GREATEST(workers.silent_from, EXCLUDED.silent_from)
 """
 
 _COUNT_WORKERS: Final = """

@@ -1,10 +1,10 @@
 """Deliveries: each is recorded once, billed at most once, and settled alike however it arrives."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import timedelta
 from operator import itemgetter
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
-from domain.budget import Budget, DeliveryKind
+from domain.budget import Budget, DeliveryKind, leased
 from domain.delivery import EVENT_OF, Delivery, Settled, Settlement, Ticket, bill, concerned, kind_of, settle
 from domain.events import ClickRecorded, ImpressionRecorded, ViewRecorded
+from domain.leasing import LeaseKey
 from domain.values import Pricing
 from tests.domain.deliveries import (
     CAMPAIGN_ID,
@@ -48,7 +49,6 @@ IMPRESSION: Final = ImpressionRecorded(
 )
 
 Recorded = Mapping[UUID, frozenset[DeliveryKind]]
-Budgets = Mapping[UUID, Budget]
 Leases = Mapping[LeaseKey, int]
 
 
@@ -226,17 +226,27 @@ def test_a_ticket_travels_as_a_short_list() -> None:
     assert msgspec.json.decode(encoded, type=Ticket, strict=True) == ticket()
 
 
+class Batch(NamedTuple):
+    """Deliveries that arrive together, and what the writer knows when they do."""
+
+    deliveries: list[Delivery]
+    budgets: dict[UUID, Budget]
+    leases: dict[LeaseKey, int]
+
+
 @st.composite
-def batches(draw: st.DrawFn, *, distinct: bool = False) -> Batch:
-    """Return deliveries of two campaigns, each with one pricing, the budgets of both or of the first, and leases."""
+def batches(draw: st.DrawFn, *, distinct: bool = False, leased_max: int = 3) -> Batch:
+    """Return a batch of two campaigns, each with one pricing, of which one may be unknown to the writer."""
     prices = [draw(pricings), draw(pricings)]
-    known = draw(st.sampled_from([1, 2, 2, 2]))
+    known = CAMPAIGN_IDS[: draw(st.sampled_from([1, 2, 2, 2]))]
+    has = {(7, campaign_id): draw(st.integers(0, leased_max)) for campaign_id in known}
     budgets = {
-        campaign_id: msgspec.structs.replace(BUDGET, campaign_id=campaign_id, **draw(limits))
-        for campaign_id in CAMPAIGN_IDS[:known]
+        key[1]: leased(msgspec.structs.replace(BUDGET, campaign_id=key[1], **draw(limits)), impressions)
+        for key, impressions in has.items()
     }
-    facts = st.tuples(st.integers(1, 12), kinds, st.sampled_from(["", "", "", "late", "test"]))
+    facts = st.tuples(st.integers(1, 12), kinds, st.sampled_from(["", "", "", "late", "test", "released"]))
     many = st.lists(facts, max_size=25, unique_by=itemgetter(0)) if distinct else st.lists(facts, max_size=25)
+    second = int(NOON.timestamp())
     deliveries = [
         delivery(
             kind,
@@ -244,80 +254,84 @@ def batches(draw: st.DrawFn, *, distinct: bool = False) -> Batch:
                 number,
                 campaign_id=CAMPAIGN_IDS[number % 2],
                 pricing=prices[number % 2],
-                expires_at=int(NOON.timestamp()) - (1 if flaw == "late" else 0),
+                worker=7 if number % 3 else 0,
+                expires_at=second - (1 if flaw == "late" else 0),
+                hold_expires_at=second + (0 if flaw == "released" else 1),
                 test=flaw == "test",
             ),
         )
         for number, kind, flaw in draw(many)
     ]
-    return Batch(deliveries, budgets, {})
+    return Batch(deliveries, budgets, has)
 
 
-def _one_by_one(
-    deliveries: Sequence[Delivery], budgets: Budgets
-) -> tuple[list[Settled | None], Recorded, dict[UUID, Budget]]:
+def one_by_one(batch: Batch) -> tuple[list[Settled | None], Recorded, Batch]:
+    """Settle each delivery of a batch alone; return the outcomes, what is recorded, and the batch as of afterwards."""
     outcomes: list[Settled | None] = []
     recorded: Recorded = {}
-    kept = dict(budgets)
+    deliveries, budgets, leases = batch
     for delivered in deliveries:
-        (outcome,), changed = settle([delivered], recorded=recorded, budgets=kept, now=NOON)
+        (outcome,), changed, left = settle([delivered], recorded=recorded, budgets=budgets, leases=leases, now=NOON)
         outcomes.append(outcome)
         recorded = recorded_after(recorded, delivered, outcome)
-        kept |= changed
-    return outcomes, recorded, kept
+        budgets, leases = budgets | changed, leases | left
+    return outcomes, recorded, Batch(deliveries, budgets, leases)
 
 
 @law
 @for_all(batch=batches())
 def test_a_batch_is_settled_like_its_deliveries_one_by_one(batch: Batch) -> None:
     """How deliveries are gathered into batches changes nothing."""
-    deliveries, budgets = batch
-    outcomes, changed = settle(deliveries, recorded={}, budgets=budgets, now=NOON)
-    alone, _, kept = _one_by_one(deliveries, budgets)
+    deliveries, budgets, leases = batch
+    outcomes, changed, left = settle(deliveries, recorded={}, budgets=budgets, leases=leases, now=NOON)
+    alone, _, after = one_by_one(batch)
     assert list(outcomes) == alone
-    assert budgets | changed == kept
+    assert (budgets | changed, leases | left) == (after.budgets, after.leases)
 
 
 @law
 @for_all(batch=batches())
-def test_every_delivery_is_recorded_once_and_billed_at_most_once(
-    batch: Batch,
-) -> None:
+def test_every_delivery_is_recorded_once_and_billed_at_most_once(batch: Batch) -> None:
     """There is one event of each kind that was delivered of a decision, and delivering everything again adds none."""
-    deliveries, budgets = batch
-    outcomes, recorded, kept = _one_by_one(deliveries, budgets)
+    outcomes, recorded, after = one_by_one(batch)
     events = Counter(
         (delivered.ticket.decision_id, delivered.kind)
-        for delivered, outcome in zip(deliveries, outcomes, strict=True)
+        for delivered, outcome in zip(batch.deliveries, outcomes, strict=True)
         if outcome is not None
     )
-    assert events == dict.fromkeys({(d.ticket.decision_id, d.kind) for d in deliveries}, 1)
-    again, changed = settle(deliveries, recorded=recorded, budgets=kept, now=NOON)
-    assert set(again) <= {None}
-    assert changed == {}
+    assert events == dict.fromkeys({(d.ticket.decision_id, d.kind) for d in batch.deliveries}, 1)
+    again = settle(batch.deliveries, recorded=recorded, budgets=after.budgets, leases=after.leases, now=NOON)
+    assert again == Settlement((None,) * len(batch.deliveries), {}, {})
 
 
 @law
 @for_all(batch=batches())
 def test_versions_of_a_decision_have_no_gaps(batch: Batch) -> None:
     """The events of a decision are versions 1, 2, 3 of its stream, in the order in which they were recorded."""
-    deliveries, budgets = batch
     versions: dict[UUID, list[int]] = {}
-    for delivered, outcome in zip(deliveries, _one_by_one(deliveries, budgets)[0], strict=True):
+    for delivered, outcome in zip(batch.deliveries, one_by_one(batch)[0], strict=True):
         if outcome is not None:
             versions.setdefault(delivered.ticket.decision_id, []).append(outcome.version)
     assert all(found == list(range(1, len(found) + 1)) for found in versions.values())
 
 
 @law
-@for_all(batch=batches(distinct=True), data=st.data())
-def test_the_order_of_distinct_decisions_does_not_count(
-    batch: Batch, data: st.DataObject
-) -> None:
+@for_all(batch=batches())
+def test_budgets_and_leases_agree(batch: Batch) -> None:
+    """What a budget has set aside is what is left of the leases, and never less than nothing."""
+    _, _, (_, budgets, leases) = one_by_one(batch)
+    for (_, campaign_id), impressions in leases.items():
+        assert budgets[campaign_id].leased_impressions == impressions >= 0
+
+
+@law
+@for_all(batch=batches(distinct=True, leased_max=0), data=st.data())
+def test_the_order_of_distinct_decisions_does_not_count(batch: Batch, data: st.DataObject) -> None:
     """In any order, as many deliveries of each campaign are billed, for as much, and the budgets end the same."""
-    deliveries, budgets = batch
-    shuffled = data.draw(st.permutations(deliveries))
-    straight, mixed = (settle(order, recorded={}, budgets=budgets, now=NOON) for order in (deliveries, shuffled))
+    shuffled = data.draw(st.permutations(batch.deliveries))
+    straight, mixed = (
+        settle(order, recorded={}, budgets=batch.budgets, leases={}, now=NOON) for order in (batch.deliveries, shuffled)
+    )
     assert mixed.budgets == straight.budgets
     assert _tally(mixed) == _tally(straight)
 
