@@ -1,4 +1,4 @@
-"""The background worker: keeps the read models, and lets the clock speak. Several may run; locks elect one a job."""
+"""The background worker: read models, sealing, and what the clock asks for. Several may run; locks elect one a job."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,10 +14,11 @@ from domain.campaign import CAMPAIGN, Campaign, due
 from domain.decider import stream_of
 from domain.errors import Refusal
 from domain.holds import Holds
-from infra import clock, installation, sessions, throttle
+from infra import clock, installation, sealer, sessions, throttle
 from infra.database import Connection, connect, open_pool
 from infra.event_log import read_streams
 from infra.execute import Asked, execute, state_of
+from infra.log_keys import LogKeys
 from infra.writer import Log, LogBusy, LogUnavailable, Writer
 from projections import campaigns
 from projections.catalogue import PROJECTIONS
@@ -31,8 +32,11 @@ ELECTION_EVERY_SECONDS: Final = 2
 log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
-async def work(url: str) -> None:
-    """Do all background work until cancelled; raise SchemaUnfit or NotDurable when it must not begin."""
+async def work(url: str, keys: LogKeys) -> None:
+    """Do all background work until cancelled, and sign the log with these keys.
+
+    Raises SchemaUnfit or NotDurable when it must not begin.
+    """
     async with open_pool(url, size_max=4) as pool:
         async with pool.connection() as connection:
             await installation.check(connection)
@@ -41,6 +45,7 @@ async def work(url: str) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(run(url, PROJECTIONS), name="projections")
+                tasks.create_task(sealer.run(url, keys), name="sealer")
                 tasks.create_task(_keep_time(url, Log(pool, writer)), name="clock")
         finally:
             writer.close()

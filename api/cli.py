@@ -23,7 +23,7 @@ from api.play import play as play_log
 from api.serve import CannotListen, prepare
 from api.serve import serve as serve_until_stopped
 from domain.errors import Refusal
-from infra import installation, settings, users
+from infra import installation, log_keys, settings, users
 from infra.database import NotDurable, connect
 from infra.embedded import DataFolderHeld, PostgresFailed
 from infra.installation import NotInstalled
@@ -51,6 +51,9 @@ Environment:
   LEDGER_SECRET_KEY           32 random bytes or more in base64url, needed with LEDGER_DATABASE_URL
   LEDGER_PREVIOUS_SECRET_KEY  the one before, while it is being replaced
   LEDGER_SIGNING_KEY_FILE     an Ed25519 key in PEM, needed with LEDGER_DATABASE_URL
+  LEDGER_LOG_KEY_FILE         another one, for its owner alone, needed with LEDGER_DATABASE_URL to sign the log
+  LEDGER_LOG_MLDSA44_KEY_FILE an ML-DSA-44 key in PEM that signs the log as well
+  LEDGER_LOG_ORIGIN           what the log is called in its checkpoints, for ever
   LEDGER_PUBLIC_URL           where ad slots reach the service, when it is not where they asked
   LEDGER_ADMIN_EMAIL          with LEDGER_ADMIN_PASSWORD: the first admin of an empty ledger
   LEDGER_LOG_LEVEL            debug, info, warning or error [default: info]
@@ -139,13 +142,13 @@ def play(log: Path, clicks: Path | None, url: str, slot_key: str, parallel: int,
 def work(data_dir: Path | None) -> None:
     """Run a background worker alone.
 
-    It keeps the read models, and does what the dates of campaigns ask for. Several may run; each job is done by one of
-    them. `ledger serve` runs one as well, unless it is told --no-background.
+    It keeps the read models, seals the log, and does what the dates of campaigns ask for. Several may run; each job is
+    done by one of them. `ledger serve` runs one as well, unless it is told --no-background.
     """
     found = settings.read(data_dir=data_dir)
     logs.configure(found.log_level)
     with installation.database(found) as url:
-        asyncio.run(until_stopped(work_in_background(url), found.lifeline))
+        asyncio.run(until_stopped(work_in_background(url, log_keys.read(found)), found.lifeline))
 
 
 @ledger.command()

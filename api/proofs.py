@@ -22,7 +22,7 @@ from infra import event_log, proofs, tiles, tree
 from infra.proofs import ConsistencyProof, InclusionProof, NotSealed
 from infra.tiles import Place
 
-TEXT: Final = "text/plain; charset=utf-8"
+TEXT: Final = "text/plain"
 BYTES: Final = "application/octet-stream"
 SIZE_MAX: Final = 2**62
 CHECKPOINT_CACHED: Final = "public, max-age=1"
@@ -39,7 +39,8 @@ To = Annotated[
     QueryParameter(name="to", ge=0, le=SIZE_MAX, description="The size of a signed tree; the last one when left out."),
 ]
 Format = Annotated[
-    Literal["json", "tlog-proof"], QueryParameter(description="`tlog-proof` is a text that other software reads.")
+    Literal["json", "tlog-proof"],
+    QueryParameter(name="format", description="`tlog-proof` is a text that other software reads."),
 ]
 
 
@@ -114,7 +115,7 @@ class ProofController(Controller):
         services: NamedDependency[Services],
         position: Position,
         size: Size = None,
-        as_format: Annotated[Format, QueryParameter(name="format")] = "json",
+        as_format: Format = "json",
     ) -> Response[InclusionProof] | Response[str]:
         """Prove that an entry is in a signed tree."""
         async with services.log.pool.connection() as connection:
@@ -135,7 +136,7 @@ class ProofController(Controller):
         services: NamedDependency[Services],
         old_size: From,
         size: To = None,
-        as_format: Annotated[Format, QueryParameter(name="format")] = "json",
+        as_format: Format = "json",
     ) -> Response[ConsistencyProof] | Response[str]:
         """Prove that a signed tree begins with an older one: that nothing was changed since, or taken away."""
         async with services.log.pool.connection() as connection:

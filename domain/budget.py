@@ -13,7 +13,7 @@ from msgspec import UNSET, Struct, structs
 from domain.campaign import IMPRESSIONS_PER_CPM
 from domain.errors import BudgetBelowSpent
 from domain.events import CampaignChanged, CampaignCreated, CampaignTerms
-from domain.values import Pricing, local_date
+from domain.values import MICROS_MAX, Pricing, local_date
 
 DeliveryKind = Literal["impression", "view", "click"]
 
@@ -165,6 +165,7 @@ def _fits(budget: Budget, charge: Charge) -> int:
     """Return how many times a charge fits into what every limit leaves."""
     times = UNLIMITED
     for limit, used, each in (
+        (MICROS_MAX, budget.spent_micros + budget.leased_micros, charge.micros),  # what can be counted at all
         (budget.budget_micros, budget.spent_micros + budget.leased_micros, charge.micros),
         (budget.daily_budget_micros, budget.day_spent_micros + budget.leased_micros, charge.micros),
         (budget.impression_budget, budget.impressions + budget.leased_impressions, charge.impressions),

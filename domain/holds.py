@@ -7,6 +7,7 @@ seconds, which no adjustment of the wall clock moves and which goes on while the
 
 import heapq
 from collections.abc import Collection, Iterable, Mapping
+from itertools import islice
 from typing import Final
 from uuid import UUID
 
@@ -23,19 +24,26 @@ PATIENCE_SECONDS_MIN: Final = 0.1
 PATIENCE_SECONDS_MAX: Final = 5.0
 """For how long a worker that was given nothing of a campaign waits before it asks again: twice as long every time."""
 
-MARGIN_SECONDS: Final = 1.0
-"""How much earlier than the ledger a worker takes its leases for over."""
+OFFERS_MAX: Final = 500
+"""Bounds how many leases a worker offers to give back at a time, because nobody asked it for them."""
+
+MARGIN_SECONDS: Final = 5.0
+"""How much earlier than the ledger a worker takes its leases for over: as long as an answer may be on its way."""
+
+CLOCKS_SECONDS: Final = 1.0
+"""How much later than the ledger a worker takes a hold for over, as their clocks may differ."""
 
 
 class _Lot:
     """One campaign's leased impressions: `leased` as the ledger last said, of which some are held, the rest free."""
 
-    __slots__ = ("ask_at", "free", "held", "leased", "patience", "rate", "rated_at", "taken")
+    __slots__ = ("ask_at", "elsewhere", "free", "held", "leased", "patience", "rate", "rated_at", "taken")
 
     def __init__(self) -> None:
         self.leased = 0
         self.free = 0
         self.held = 0
+        self.elsewhere = 0
         self.taken = 0
         self.rate = 0.0
         self.rated_at = 0.0
@@ -57,6 +65,8 @@ class Holds:
         self._asking: set[UUID] = set()
         self._valid_until = 0.0
         self._looked_at = 0.0
+        self._looks = 0
+        self._ended = False
         self._stocked: frozenset[UUID] = frozenset()
 
     def know(self, campaigns: Collection[UUID]) -> None:
@@ -86,7 +96,7 @@ class Holds:
         if not lot.free:
             self.changes += 1
         self._open[decision_id] = campaign_id
-        heapq.heappush(self._expiries, (tick + hold_seconds, decision_id))
+        heapq.heappush(self._expiries, (tick + hold_seconds + CLOCKS_SECONDS, decision_id))
         return True
 
     def confirm(self, decision_id: UUID) -> None:
@@ -100,12 +110,13 @@ class Holds:
     def confirm_elsewhere(self, decisions: Iterable[UUID]) -> None:
         """Close the holds of decisions whose impressions were recorded through other workers.
 
-        Whether the ledger's last answer knew of them is uncertain, so it is asked again before anything is free.
+        Whether an answer that is on its way knows of them is uncertain; until one that does, they are not free again.
         """
         for decision_id in decisions:
             campaign_id = self._open.get(decision_id)
             if campaign_id is not None:
                 self.confirm(decision_id)
+                self._lots[campaign_id].elsewhere += 1
                 self._uncertain.add(campaign_id)
 
     def sold_out(self) -> list[UUID]:
@@ -119,9 +130,7 @@ class Holds:
         of the ledger says what is left of the lease, and so what is free.
         """
         self._expire(tick)
-        if tick >= self._looked_at + RENEW_SECONDS:  # now and then at all: what idles is given back
-            self._looked_at = tick
-            self._asking.update(self._lots)
+        offering = self._look(tick) if tick >= self._looked_at + RENEW_SECONDS else frozenset()
         asking, self._asking = self._asking | self._uncertain, set()
         wants = []
         for campaign_id in asking:
@@ -129,23 +138,33 @@ class Holds:
             if tick < lot.ask_at and campaign_id not in self._uncertain:
                 self._asking.add(campaign_id)
                 continue
+            offers = lot.free if campaign_id in offering and lot.free > 1 and not lot.taken else 0
             wanted = self._wanted(campaign_id, lot, tick)
-            if lot.free * 2 < wanted or lot.free > 2 * wanted or campaign_id in self._uncertain:
-                wants.append(Want(campaign_id=campaign_id, impressions=wanted - lot.free))
-                lot.free = min(lot.free, wanted)  # what is given back is not promised while the answer is on its way
+            is_unclear = campaign_id in self._uncertain or lot.leased > lot.held + lot.free
+            if lot.free * 2 < wanted or lot.free > 2 * wanted or offers or is_unclear:
+                wants.append(Want(campaign_id=campaign_id, impressions=wanted - lot.free, offers=offers))
+                # What is given back, or may be, is not promised while the answer is on its way.
+                lot.free = min(lot.free, wanted, 1 if offers else lot.free)
+                lot.elsewhere = 0
         self._uncertain.clear()
         return wants
 
     def granted(self, leases: Mapping[UUID, int], *, asked: float) -> None:
         """Take over what the ledger says is leased to this worker, in answer to what it was asked at a tick.
 
-        To be called in the order of commits: what was confirmed in a later one must not be free again.
+        To be called in the order of commits: what was confirmed in a later one must not be free again. When the leases
+        were over, the ledger may have reclaimed them, and of those it does not speak of nothing is free any more.
         """
-        self._valid_until = asked + LEASE_SECONDS - MARGIN_SECONDS
+        if asked >= self._valid_until:
+            for lot in self._lots.values():
+                lot.free = 0
+            self._asking.update(self._lots)
+        if not self._ended:
+            self._valid_until = asked + LEASE_SECONDS - MARGIN_SECONDS
         for campaign_id, impressions in leases.items():
             lot = self._lots[campaign_id]
             lot.leased = impressions
-            lot.free = max(0, impressions - lot.held)
+            lot.free = max(0, impressions - lot.held - lot.elsewhere)
             if lot.free or campaign_id not in self._stocked:
                 lot.patience = lot.ask_at = 0.0
             else:
@@ -161,9 +180,18 @@ class Holds:
     def all_free(self) -> list[Want]:
         """Return what a worker that ends gives back, and promise nothing more."""
         self._valid_until = 0.0
+        self._ended = True
         return [
             Want(campaign_id=campaign_id, impressions=-lot.free) for campaign_id, lot in self._lots.items() if lot.free
         ]
+
+    def _look(self, tick: float) -> Collection[UUID]:
+        """Look at everything, as from time to time; return whose stock to offer, a part of all after the other."""
+        self._looked_at = tick
+        self._looks += 1
+        self._asking.update(self._lots)
+        parts = len(self._lots) // OFFERS_MAX + 1
+        return frozenset(islice(self._lots, self._looks % parts, None, parts))
 
     def _wanted(self, campaign_id: UUID, lot: _Lot, tick: float) -> int:
         elapsed = max(tick - lot.rated_at, PATIENCE_SECONDS_MIN)

@@ -62,9 +62,11 @@ def lease(
         budget = on_day(budget, now)
         key = (worker, want.campaign_id)
         has = leases.get(key, 0)
-        room = headroom(budget)
+        offered = min(want.offers, has)
+        room = headroom(leased(budget, -offered))
         share = room if workers <= 1 else -(-room // (2 * workers))
-        more = max(-has, min(want.impressions, share))
+        # Of what it offers, the worker may have promised one before it reads the answer.
+        more = max(-has, min(want.impressions, max(share, min(offered, 1)) - offered))
         after[key] = has + more
         if more:
             changed[want.campaign_id] = leased(budget, more)

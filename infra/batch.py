@@ -175,7 +175,7 @@ def _settle(facts: Facts, draft: Plan, requests: Sequence[Request]) -> None:
 
 
 def _lease(facts: Facts, draft: Plan, request: Leasing) -> Mapping[UUID, int]:
-    known = {**facts.leases, **draft.leases}
+    known = {key: left for key, left in facts.leases.items() if key not in facts.silent} | draft.leases
     leases, budgets = lease(
         request.worker,
         request.wants,

@@ -6,11 +6,12 @@ answered when its batch is durable.
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
 from time import monotonic
-from typing import Final, NamedTuple, assert_never
+from typing import Any, Final, NamedTuple, assert_never
+from uuid import UUID
 
 import psycopg
 import structlog
@@ -119,21 +120,37 @@ class Writer:
     async def _commit(self, taken: Sequence[_Waiting]) -> None:
         by_ledger = sorted(taken, key=lambda waiting: waiting.request.ledger_id)  # stable: order within one is kept
         for ledger_id, group in groupby(by_ledger, key=lambda waiting: waiting.request.ledger_id):
-            of_ledger = list(group)
-            requests = [waiting.request for waiting in of_ledger]
-            started = monotonic()
-            try:
-                async with asyncio.timeout(ANSWER_SECONDS_MAX):
-                    connection = self._connection = self._connection or await connect(self._url)
-                    planned = await commit(connection, ledger_id, requests, clock.now(), worker=self._holds.worker)
-            except Exception as error:  # noqa: BLE001  whatever went wrong, callers are told and the writer goes on
-                await self._give_up(of_ledger, error)
-                continue
-            metrics.BATCH_SECONDS.observe(monotonic() - started)
-            metrics.BATCH_EVENTS.observe(len(planned.entries))
-            self._update_holds(requests, planned, asked=started)
-            for waiting, result in zip(of_ledger, planned.results, strict=True):
-                _answer(waiting, result)
+            await self._commit_to(ledger_id, list(group))
+
+    async def _commit_to(self, ledger_id: UUID, of_ledger: Sequence[_Waiting]) -> None:
+        requests = [waiting.request for waiting in of_ledger]
+        started = monotonic()
+        try:
+            planned = await _within_bound(self._attempt(ledger_id, requests))
+        except (OSError, psycopg.OperationalError, psycopg.InterfaceError) as error:
+            await self._give_up(of_ledger, error)
+            return
+        except Exception as error:
+            log.exception("batch refused", requests=len(requests))
+            await self._commit_apart(ledger_id, of_ledger, error)
+            return
+        metrics.BATCH_SECONDS.observe(monotonic() - started)
+        metrics.BATCH_EVENTS.observe(len(planned.entries))
+        self._update_holds(requests, planned, asked=started)
+        for waiting, result in zip(of_ledger, planned.results, strict=True):
+            _answer(waiting, result)
+
+    async def _attempt(self, ledger_id: UUID, requests: Sequence[Request]) -> Plan:
+        connection = self._connection = self._connection or await connect(self._url)
+        return await commit(connection, ledger_id, requests, clock.now(), worker=self._holds.worker)
+
+    async def _commit_apart(self, ledger_id: UUID, of_ledger: Sequence[_Waiting], error: Exception) -> None:
+        """Commit each of a batch by itself: one of them cannot be, and must not keep the others from it."""
+        if len(of_ledger) == 1:
+            _fail(of_ledger[0], error)
+            return
+        for waiting in of_ledger:
+            await self._commit_to(ledger_id, [waiting])
 
     def _update_holds(self, requests: Sequence[Request], planned: Plan, *, asked: float) -> None:
         # Here, and not where the answers arrive: in the order of commits (see `Holds.granted`).
@@ -147,7 +164,7 @@ class Writer:
         metrics.BATCHES_FAILED.inc()
         log.warning("batch failed", error=type(error).__name__, requests=len(of_ledger))
         for waiting in of_ledger:
-            _fail(waiting)
+            _fail(waiting, LogUnavailable())
         # Whoever queued behind a database that does not answer is told now, not one time-out after the other.
         self._fail_all()
         connection, self._connection = self._connection, None
@@ -158,7 +175,7 @@ class Writer:
 
     def _fail_all(self) -> None:
         while self._queue:
-            _fail(self._queue.popleft())
+            _fail(self._queue.popleft(), LogUnavailable())
         self._queued_events = 0
 
 
@@ -167,6 +184,22 @@ class Log(NamedTuple):
 
     pool: Pool
     writer: Writer
+
+
+async def _within_bound(attempt: Coroutine[Any, Any, Plan]) -> Plan:
+    """Return what an attempt leads to; TimeoutError when that takes too long, whatever cancelling it takes then."""
+    task = asyncio.ensure_future(attempt)
+    done, _ = await asyncio.wait({task}, timeout=ANSWER_SECONDS_MAX)
+    if not done:
+        task.cancel()
+        _abandoned.add(task)
+        task.add_done_callback(_abandoned.discard)
+        raise TimeoutError
+    return task.result()
+
+
+_abandoned: Final[set[asyncio.Future[Plan]]] = set()
+"""Attempts that were given up and are still being cancelled: a server that is frozen does not answer that either."""
 
 
 def _events(request: Request) -> int:
@@ -186,6 +219,6 @@ def _answer(waiting: _Waiting, result: Result) -> None:
         waiting.answer.set_result(result)
 
 
-def _fail(waiting: _Waiting) -> None:
+def _fail(waiting: _Waiting, error: Exception) -> None:
     if not waiting.answer.done():
-        waiting.answer.set_exception(LogUnavailable())
+        waiting.answer.set_exception(error)

@@ -8,7 +8,8 @@ from uuid import UUID
 from msgspec import Struct, structs
 from sqlalchemy import BigInteger, Column, Date, DateTime, Table, Text, Uuid
 
-from domain.decider import begun, named_fields
+from domain.campaign import CAMPAIGN
+from domain.decider import begun, named_fields, stream_of
 from domain.events import (
     CampaignChanged,
     CampaignCreated,
@@ -236,7 +237,7 @@ PROJECTION: Final = Projection(
     name=READ_MODEL.projection,
     version=1,
     handles=(CampaignCreated, CampaignChanged, ImpressionRecorded, ViewRecorded, ClickRecorded),
-    key=lambda recorded: str(campaign_of(recorded)),
+    key=lambda recorded: stream_of(CAMPAIGN.thing, campaign_of(recorded)),
     write=write,
     catalogue_only=False,
 )

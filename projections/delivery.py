@@ -1,7 +1,7 @@
 """The read model of delivery: what was shown, seen and clicked, by hour, creative, slot and place."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, Literal
 from uuid import UUID
 
@@ -103,7 +103,7 @@ def fold(batch: Sequence[Recorded]) -> list[DeliveryRow]:
         event = recorded.entry.event
         assert isinstance(event, DeliveryRecorded)  # noqa: S101  the runner hands over what is handled
         key = (
-            recorded.entry.occurred_at.replace(minute=0, second=0, microsecond=0),
+            recorded.entry.occurred_at.astimezone(UTC).replace(minute=0, second=0, microsecond=0),
             event.campaign_id,
             event.creative_id,
             event.advertiser_id,

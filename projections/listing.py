@@ -7,6 +7,7 @@ from typing import Final, Generic, TypeVar
 from uuid import UUID
 
 import msgspec
+import psycopg
 from msgspec import Struct
 from sqlalchemy import Table, cast, select, tuple_
 from sqlalchemy.sql.elements import ColumnElement
@@ -71,7 +72,12 @@ async def read_page(
         after = tuple_(*(cast(value, column.type) for value, column in values))
         statement = statement.where(place < after if descending else place > after)
     statement = statement.order_by(*(column.desc() if descending else column.asc() for column in order))
-    rows = await fetch(connection, statement.limit(listing.limit + 1), kind)
+    try:
+        rows = await fetch(connection, statement.limit(listing.limit + 1), kind)
+    except psycopg.DataError as error:
+        if listing.cursor is None:
+            raise
+        raise _foreign() from error
     page = rows[: listing.limit]
     if len(rows) <= listing.limit:
         return Page(items=page)
@@ -88,7 +94,11 @@ def _decoded(cursor: str, sort: str) -> tuple[str, str]:
         raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
         of_sort, value, row_id = msgspec.json.decode(raw, type=tuple[str, str, str])
     except (binascii.Error, ValueError, msgspec.DecodeError) as error:
-        raise BadCursor("The cursor is not one that this list handed out.", pointer="/cursor") from error
+        raise _foreign() from error
     if of_sort != sort:
         raise BadCursor("The cursor belongs to another order of this list.", pointer="/cursor")
     return value, row_id
+
+
+def _foreign() -> BadCursor:
+    return BadCursor("The cursor is not one that this list handed out.", pointer="/cursor")

@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 import psycopg
 import structlog
+from msgspec import Struct
 
 from domain.events import Event
 from infra import clock, metrics
@@ -42,6 +43,12 @@ class Projection(NamedTuple):
     catalogue_only: bool = True
 
 
+class _Envelope(Struct, frozen=True, kw_only=True):
+    """As much of an entry as every version of the program can read."""
+
+    stream: str
+
+
 async def run(url: str, projections: Iterable[Projection]) -> None:
     """Keep the projections up to their logs until cancelled."""
     awake = asyncio.Condition()
@@ -65,9 +72,10 @@ async def advance(connection: Connection, projection: Projection, ledger_id: UUI
         texts = await read_texts(
             connection, ledger_id, position, catalogue_only=projection.catalogue_only, limit=BATCH_ENTRIES_MAX
         )
-        # A page that is not full has seen everything up to the head that was read before it.
+        # A page that is not full has seen everything up to the head that was read before it. Whoever had to wait for
+        # the checkpoint has an old head, maybe one that the other runner has passed.
         full = len(texts) == BATCH_ENTRIES_MAX
-        end = texts[-1].position if full else max(head, texts[-1].position if texts else 0)
+        end = texts[-1].position if full else max(position, head, texts[-1].position if texts else 0)
         await _apply(connection, projection, ledger_id, texts)
         await connection.execute(
             """
@@ -161,7 +169,7 @@ async def _apply(connection: Connection, projection: Projection, ledger_id: UUID
                 connection,
                 projection,
                 ledger_id,
-                key=f"position {text.position}",
+                key=_stream_of(text),
                 positions=[text.position],
                 error=error,
             )
@@ -186,38 +194,38 @@ async def _apply(connection: Connection, projection: Projection, ledger_id: UUID
 async def _apply_key(
     connection: Connection, projection: Projection, ledger_id: UUID, key: str, batch: list[Recorded]
 ) -> None:
-    try:
-        async with connection.transaction():
-            await projection.write(connection, ledger_id, batch)
-    except psycopg.OperationalError:
-        raise
-    except Exception as error:  # noqa: BLE001  whatever a fold stumbles over is what parking is for
-        await _park(
-            connection, projection, ledger_id, key=key, positions=[recorded.position for recorded in batch], error=error
-        )
+    # One at a time: what a key has before its poison is applied, wherever the batch was cut.
+    for number, recorded in enumerate(batch):
+        try:
+            async with connection.transaction():
+                await projection.write(connection, ledger_id, [recorded])
+        except psycopg.OperationalError:
+            raise
+        except Exception as error:  # noqa: BLE001  whatever a fold stumbles over is what parking is for
+            positions = [behind.position for behind in batch[number:]]
+            await _park(connection, projection, ledger_id, key=key, positions=positions, error=error)
+            return
 
 
 async def _without_parked(
     connection: Connection, projection: Projection, ledger_id: UUID, batch: list[Recorded]
 ) -> list[Recorded]:
     cursor = await connection.execute(
-        "SELECT DISTINCT key FROM parked_events WHERE ledger_id = %s AND projection = %s", (ledger_id, projection.name)
+        "SELECT key, min(position) AS since FROM parked_events WHERE ledger_id = %s AND projection = %s GROUP BY key",
+        (ledger_id, projection.name),
     )
-    parked = {row["key"] for row in await cursor.fetchall()}
+    parked = {row["key"]: row["since"] for row in await cursor.fetchall()}
     if not parked:
         return batch
+    kept: list[Recorded] = []
     for recorded in batch:
-        if projection.key(recorded) in parked:
+        key = projection.key(recorded)
+        if recorded.position < parked.get(key, recorded.position + 1):
+            kept.append(recorded)
+        else:
             error = ValueError("an earlier event of the same key is parked")
-            await _park(
-                connection,
-                projection,
-                ledger_id,
-                key=projection.key(recorded),
-                positions=[recorded.position],
-                error=error,
-            )
-    return [recorded for recorded in batch if projection.key(recorded) not in parked]
+            await _park(connection, projection, ledger_id, key=key, positions=[recorded.position], error=error)
+    return kept
 
 
 async def _park(
@@ -245,3 +253,11 @@ async def _park(
             "positions": list(positions),
         },
     )
+
+
+def _stream_of(text: Text) -> str:
+    """Return the stream of an entry that cannot be read, where what follows in it is parked as well."""
+    try:
+        return msgspec.json.decode(text.entry, type=_Envelope).stream
+    except msgspec.DecodeError:
+        return f"position {text.position}"

@@ -110,13 +110,17 @@ def _environment(data_dir: Path, database_url: str | None) -> Mapping[str, str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LEDGER_")}
     environment |= {"LEDGER_ADMIN_EMAIL": ADMIN_EMAIL, "LEDGER_ADMIN_PASSWORD": ADMIN_PASSWORD}
     if database_url is not None:
-        signing_key = data_dir / "signing.pem"
-        pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        signing_key.write_bytes(pem)
-        signing_key.chmod(0o600)
         environment |= {
             "LEDGER_DATABASE_URL": database_url,
-            "LEDGER_SIGNING_KEY_FILE": str(signing_key),
+            "LEDGER_SIGNING_KEY_FILE": _key_file(data_dir / "signing.pem"),
+            "LEDGER_LOG_KEY_FILE": _key_file(data_dir / "log.pem"),
             "LEDGER_SECRET_KEY": urlsafe_b64encode(os.urandom(32)).decode(),
         }
     return environment
+
+
+def _key_file(path: Path) -> str:
+    pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(pem)
+    path.chmod(0o600)
+    return str(path)

@@ -1,17 +1,23 @@
-"""Holds: what a worker may promise is what it leased, each impression once, and what it does not use it can use again."""
+"""Holds: a worker promises what it leased, each impression once, and what is not used can be used again."""
 
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import pytest
+from hypothesis import given as for_all
+from hypothesis import strategies as st
+from msgspec import structs
 
+from domain.budget import Budget, headroom, on_day
 from domain.holds import MARGIN_SECONDS, RENEW_SECONDS, STOCK_IMPRESSIONS_MIN, Holds
 from domain.leasing import LEASE_SECONDS, Want
-from tests.domain.deliveries import CAMPAIGN_ID, CAMPAIGN_IDS
+from domain.values import Pricing
+from tests.domain.deliveries import CAMPAIGN_ID, CAMPAIGN_IDS, budgets, limits, pricings
+from tests.domain.strategies import law
+from tests.domain.workers import HOLD_SECONDS, SILENCE_SECONDS, Ledger
 
 OTHER_ID: Final = CAMPAIGN_IDS[1]
 FIRST, SECOND, THIRD = UUID(int=1), UUID(int=2), UUID(int=3)
-HOLD_SECONDS: Final = 60
 
 
 def stocked(impressions: int, *, at: float = 0.0) -> Holds:
@@ -214,3 +220,119 @@ def test_a_clock_that_stands_still_breaks_nothing(ticks: tuple[float, float]) ->
     """Asking twice at the same tick gives a rate, not an error."""
     holds = stocked(STOCK_IMPRESSIONS_MIN)
     assert [holds.wants(tick) for tick in ticks] == [[], []]
+
+
+Move = tuple[str, int, int]
+"""What happens, at which of the workers that live, and to which of the last promises or for how long."""
+
+SECONDS: Final = (0.1, 0.5, 1.0, 5.0, LEASE_SECONDS, HOLD_SECONDS, SILENCE_SECONDS, 12 * 3_600)
+_moves: Final = (
+    *("promise", "impression") * 6,
+    *("ask and read",) * 3,
+    *("ask", "read", "click", "clock") * 2,
+    *("notice", "lose notices", "lose answers", "kill", "stock"),
+)
+moves: Final = st.lists(st.tuples(st.sampled_from(_moves), st.integers(0, 2), st.integers(0, 7)), max_size=60).map(
+    lambda drawn: [*drawn]
+)
+
+
+def happen(ledger: Ledger, move: Move) -> None:
+    """Let one thing happen."""
+    what, nth, which = move
+    worker = list(ledger.holds)[nth]
+    match what:
+        case "promise":
+            ledger.promise(worker)
+        case "impression" | "click":
+            if which < len(ledger.promises):
+                ledger.deliver(what, len(ledger.promises) - which, worker)
+        case "ask":
+            ledger.ask(worker)
+        case "read":
+            ledger.read(worker)
+        case "ask and read":
+            ledger.ask(worker)
+            ledger.read(worker)
+        case "clock":
+            ledger.tick += SECONDS[which]
+        case "notice":
+            ledger.notice()
+        case "lose notices":
+            ledger.notices.clear()
+        case "lose answers":
+            ledger.inbox[worker].clear()
+        case "stock":
+            ledger.holds[worker].know({CAMPAIGN_ID} if which else ())
+        case "kill":
+            ledger.kill(worker)
+            ledger.start()
+
+
+def ledger_of(budget: Budget, pricing: Pricing) -> Ledger:
+    """Return a ledger with three workers; a flat price is payable, as the rules of campaigns demand."""
+    if pricing.model == "flat":
+        named = {name: getattr(budget, name) for name in ("budget_micros", "daily_budget_micros")}
+        payable = {name: limit and max(limit, pricing.price_micros) for name, limit in named.items()}
+        budget = structs.replace(budget, **payable)
+    ledger = Ledger(pricing, budget)
+    for _ in range(3):
+        ledger.start()
+    return ledger
+
+
+@law
+@for_all(
+    budget=budgets, pricing=pricings, moves=moves, limits=st.lists(st.tuples(st.integers(0, 60), limits), max_size=3)
+)
+def test_what_is_promised_in_time_is_billed(
+    budget: Budget, pricing: Pricing, moves: list[Move], limits: list[tuple[int, dict[str, Any]]]
+) -> None:
+    """Whatever workers do and miss: all that is billed and leased is within every limit, and covers every open promise.
+
+    An impression that comes while its promise is open is billed, always; `Ledger.deliver` holds it to that.
+    """
+    ledger = ledger_of(budget, pricing)
+    for number, move in enumerate(moves):
+        happen(ledger, move)
+        assert ledger.is_kept()
+        for when, change in limits:
+            if when == number:
+                ledger.relimit(change)
+                assert ledger.is_kept()
+
+
+@law
+@for_all(budget=budgets, pricing=pricings, moves=moves)
+def test_nothing_stays_leased_for_ever(budget: Budget, pricing: Pricing, moves: list[Move]) -> None:
+    """When all workers have fallen silent all leases have returned, and one new worker sells exactly what is left."""
+    ledger = ledger_of(budget, pricing)
+    for move in moves:
+        happen(ledger, move)
+    ledger.settle_down()
+    assert ledger.is_kept()
+    assert (ledger.budget.leased_impressions, ledger.budget.leased_micros) == (0, 0)
+    room = min(headroom(on_day(ledger.budget, ledger.now)), 30)
+    worker, sold = ledger.start(), 0
+    for _ in range(100):  # twenty seconds, in which no promise expires
+        ledger.ask(worker)
+        ledger.read(worker)
+        sold += ledger.promise(worker)
+        ledger.tick += 0.2
+    assert min(sold, 30) == room
+
+
+@law
+@for_all(budget=budgets, pricing=pricings, moves=moves)
+def test_no_promise_is_stuck(budget: Budget, pricing: Pricing, moves: list[Move]) -> None:
+    """What workers that live on do not use they can use again, whatever they missed."""
+    ledger = ledger_of(budget, pricing)
+    for move in moves:
+        happen(ledger, move)
+    ledger.tick += 2 * SILENCE_SECONDS
+    for _ in range(3):
+        for worker in ledger.holds:
+            ledger.ask(worker)
+            ledger.read(worker)
+    assert ledger.is_kept()
+    assert all(holds.held(CAMPAIGN_ID) == 0 for holds in ledger.holds.values())

@@ -1,0 +1,172 @@
+"""Workers beside a ledger: everything that may happen between what is leased, promised, confirmed and given back.
+
+What a worker hears of the ledger comes late, and may be lost: answers and the confirmations of its own process in the
+order of commits, what other workers confirmed at any time.
+"""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from msgspec import structs
+
+from domain.budget import Budget, on_day, price_of_click, price_of_impression, relimited
+from domain.delivery import DeliveryKind, settle
+from domain.errors import BudgetBelowSpent
+from domain.events import CampaignChanged
+from domain.holds import Holds
+from domain.leasing import LEASE_SECONDS, LeaseKey, lease, reclaim
+from domain.values import Pricing
+from tests.domain.deliveries import CAMPAIGN_ID, NOON, delivery, is_within_limits, recorded_after, ticket
+
+HOLD_SECONDS: Final = 60
+SILENCE_SECONDS: Final = LEASE_SECONDS + HOLD_SECONDS
+"""After so long a silence the ledger takes a worker's leases back."""
+
+
+class Promise(NamedTuple):
+    """What a worker promised, and the second from which it is held no more."""
+
+    worker: int
+    until: int
+
+
+class Ledger:
+    """A ledger with one campaign, and the workers that promise its impressions."""
+
+    def __init__(self, pricing: Pricing, budget: Budget) -> None:
+        """Begin at noon, with nobody at work."""
+        self.pricing = pricing
+        self.budget = structs.replace(
+            budget, impression_micros=price_of_impression(pricing), click_micros=price_of_click(pricing)
+        )
+        self.leases: dict[LeaseKey, int] = {}
+        self.recorded: dict[UUID, frozenset[DeliveryKind]] = {}
+        self.promises: dict[int, Promise] = {}
+        self.holds: dict[int, Holds] = {}
+        self.heard: dict[int, float] = {}
+        self.inbox: dict[int, list[Callable[[], None]]] = {}
+        self.notices: list[tuple[int, UUID]] = []
+        self.tick = 0.0
+
+    @property
+    def now(self) -> datetime:
+        """What every clock says."""
+        return NOON + timedelta(seconds=self.tick)
+
+    def start(self) -> int:
+        """Let a worker begin, under a number that was never used; return the number."""
+        worker = len(self.inbox) + 1
+        self.holds[worker] = Holds(worker)
+        self.holds[worker].know({CAMPAIGN_ID})
+        self.inbox[worker] = []
+        return worker
+
+    def kill(self, worker: int) -> None:
+        """Let a worker fall silent for ever."""
+        del self.holds[worker]
+
+    def ask(self, worker: int) -> None:
+        """Let a worker ask for what it wants; the answer waits in its inbox."""
+        holds, asked = self.holds[worker], self.tick
+        wants = holds.wants(asked)
+        if not wants and not holds.is_due(asked):
+            return
+        self.heard[worker] = asked
+        self._forget_the_silent()
+        after, changed = lease(
+            worker, wants, workers=len(self.heard), leases=self.leases, budgets={CAMPAIGN_ID: self.budget}, now=self.now
+        )
+        self.leases |= after
+        self.budget = changed.get(CAMPAIGN_ID, self.budget)
+        answer = {campaign_id: impressions for (_, campaign_id), impressions in after.items()}
+        self.inbox[worker].append(lambda: holds.granted(answer, asked=asked))
+
+    def read(self, worker: int) -> None:
+        """Let a worker take note of all that its own process was answered, in the order of commits."""
+        while self.inbox[worker]:
+            self.inbox[worker].pop(0)()
+
+    def notice(self) -> None:
+        """Let the workers take note of what others confirmed."""
+        for worker, decision_id in self.notices:
+            if worker in self.holds:
+                self.holds[worker].confirm_elsewhere([decision_id])
+        self.notices.clear()
+
+    def promise(self, worker: int) -> bool:
+        """Let a worker promise one impression more, if it can."""
+        decision = len(self.promises) + 1
+        took = self.holds[worker].take(CAMPAIGN_ID, UUID(int=decision), tick=self.tick, hold_seconds=HOLD_SECONDS)
+        if took:
+            self.promises[decision] = Promise(worker, int(self.now.timestamp()) + HOLD_SECONDS)
+        return took
+
+    def deliver(self, kind: DeliveryKind, decision: int, through: int) -> None:
+        """Settle a delivery that comes in through a worker; an impression that was held has to be billed."""
+        worker, until = self.promises[decision]
+        expected = kind == "impression" and self.is_open(decision)
+        delivered = delivery(
+            kind,
+            ticket(decision, pricing=self.pricing, worker=worker, hold_expires_at=until, expires_at=2**40),
+        )
+        (outcome,), changed, left = settle(
+            [delivered],
+            recorded=self.recorded,
+            budgets={CAMPAIGN_ID: self.budget},
+            leases=self.leases,
+            now=self.now,
+        )
+        self.recorded = recorded_after(self.recorded, delivered, outcome)
+        self.budget = changed.get(CAMPAIGN_ID, self.budget)
+        self.leases |= left
+        assert not expected or (outcome is not None and outcome.event.billed)
+        if kind == "impression" and outcome is not None:
+            decision_id = delivered.ticket.decision_id
+            if through == worker and worker in self.holds:
+                holds = self.holds[worker]
+                self.inbox[worker].append(lambda: holds.confirm(decision_id))
+            else:
+                self.notices.append((worker, decision_id))
+
+    def relimit(self, limits: dict[str, Any]) -> None:
+        """Change limits, as far as what is spent and leased allows, and a flat price remains payable."""
+        if self.pricing.model == "flat":
+            limits = {name: limit for name, limit in limits.items() if "micros" not in name}
+        try:
+            self.budget = relimited(self.budget, CampaignChanged(**limits), self.now)
+        except BudgetBelowSpent:
+            assert limits
+
+    def is_open(self, decision: int) -> bool:
+        """Tell whether a promise is held still and no impression of it was recorded."""
+        is_recorded = "impression" in self.recorded.get(UUID(int=decision), ())
+        return not is_recorded and self.now.timestamp() < self.promises[decision].until
+
+    def is_kept(self) -> bool:
+        """Tell whether every limit is kept, every lease set aside, and every open promise covered by a lease."""
+        budget = on_day(self.budget, self.now)
+        open_of: dict[int, int] = {}
+        for decision, (worker, _) in self.promises.items():
+            open_of[worker] = open_of.get(worker, 0) + self.is_open(decision)
+        return (
+            is_within_limits(budget, micros=budget.leased_micros, impressions=budget.leased_impressions)
+            and sum(self.leases.values()) == budget.leased_impressions
+            and budget.leased_micros == budget.leased_impressions * budget.impression_micros
+            and all(self.leases.get((worker, CAMPAIGN_ID), 0) >= count for worker, count in open_of.items())
+        )
+
+    def settle_down(self) -> None:
+        """Let everybody fall silent, and the ledger take everything back."""
+        self.holds.clear()
+        self.tick += SILENCE_SECONDS
+        self._forget_the_silent()
+
+    def _forget_the_silent(self) -> None:
+        silent = [worker for worker, heard in self.heard.items() if heard + SILENCE_SECONDS <= self.tick]
+        returned = {key: impressions for key, impressions in self.leases.items() if key[0] in silent}
+        for worker in silent:
+            del self.heard[worker]
+        self.leases = {key: impressions for key, impressions in self.leases.items() if key not in returned}
+        self.budget = reclaim(returned, {CAMPAIGN_ID: self.budget}).get(CAMPAIGN_ID, self.budget)
