@@ -1,6 +1,7 @@
 """The composition root of the HTTP service: one `create_app`, and what it starts and stops."""
 
 import asyncio
+import gc
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, suppress
@@ -39,6 +40,9 @@ from projections.serving import Serving
 
 BODY_BYTES_MAX: Final = 1_000_000
 POOL_CONNECTIONS_MAX: Final = 10
+COLLECT_AFTER: Final = (50_000, 50, 1_000)
+"""How seldom the garbage collector looks: requests leave little for it, and looking costs a quarter of a decision."""
+
 WORKER_BITS: Final = 52
 """A worker's number is drawn; two that draw the same would have to be alive at once, among 2**52."""
 ISSUER_WITHOUT_URL: Final = "campaign-ledger"
@@ -109,6 +113,7 @@ def _running(found: Settings) -> Callable[[Litestar], AbstractAsyncContextManage
 @asynccontextmanager
 async def serving(url: str, found: Settings) -> AsyncIterator[Services]:
     """Open what a web worker works with, and close it once all that was accepted is durable."""
+    gc.set_threshold(*COLLECT_AFTER)
     secrets = keys.read(found)
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(url, size_max=POOL_CONNECTIONS_MAX))

@@ -11,6 +11,7 @@ from typing import Final
 import click
 import msgspec
 import psycopg
+import uvloop
 
 from api import logs
 from api.ad_slot import Unanswered
@@ -148,7 +149,7 @@ def work(data_dir: Path | None) -> None:
     found = settings.read(data_dir=data_dir)
     logs.configure(found.log_level)
     with installation.database(found) as url:
-        asyncio.run(until_stopped(work_in_background(url, log_keys.read(found)), found.lifeline))
+        uvloop.run(until_stopped(work_in_background(url, log_keys.read(found)), found.lifeline))
 
 
 @ledger.command()

@@ -15,12 +15,15 @@ from psycopg_pool import PoolTimeout
 
 from api.problems import NOT_READY_STATUS
 from api.services import Services
-from infra import clock, schema
+from infra import clock, schema, tree
 from infra.database import Connection
 from projections import status
 
 BEHIND_MAX: Final = timedelta(seconds=15)
-"""How long a projection may not have moved, with events waiting for it, before the service is not ready."""
+"""How long a projection may not have moved, with events waiting for it, before the service is not ready.
+
+An entry that has waited that long for its seal has waited too long as well.
+"""
 
 Check = Literal["ok", "failed", "behind"]
 
@@ -32,12 +35,16 @@ class Alive(Struct, frozen=True, kw_only=True):
 
 
 class Readiness(Struct, frozen=True, kw_only=True):
-    """Whether the service can do its work, and what keeps it from it."""
+    """Whether the service can do its work, and what keeps it from it.
+
+    `seal` says whether the log is sealed as it grows; where it is not, nothing is lost, and the service is ready.
+    """
 
     status: Literal["ready", "not ready"]
     database: Check
     schema: Check
     projections: Check
+    seal: Check
 
 
 class OperationsController(Controller):
@@ -75,13 +82,15 @@ async def _readiness(services: Services) -> Readiness:
         async with services.log.pool.connection(timeout=2) as connection:
             right_schema = await _has_right_schema(connection)
             behind = right_schema and await _is_behind(connection, services)
+            unsealed = right_schema and await _is_unsealed(connection, services)
     except (psycopg.Error, PoolTimeout, OSError):
-        return Readiness(status="not ready", database="failed", schema="failed", projections="failed")
+        return Readiness(status="not ready", database="failed", schema="failed", projections="failed", seal="failed")
     return Readiness(
         status="ready" if right_schema and not behind else "not ready",
         database="ok",
         schema="ok" if right_schema else "failed",
         projections="behind" if behind else "ok" if right_schema else "failed",
+        seal="behind" if unsealed else "ok" if right_schema else "failed",
     )
 
 
@@ -93,3 +102,8 @@ async def _is_behind(connection: Connection, services: Services) -> bool:
     found = await status.read_status(connection, services.ledger_id)
     late = clock.now() - BEHIND_MAX
     return any(projection.lag and projection.updated_at < late for projection in found)
+
+
+async def _is_unsealed(connection: Connection, services: Services) -> bool:
+    since = await tree.unsealed_since(connection, services.ledger_id)
+    return since is not None and since < clock.now() - BEHIND_MAX

@@ -1,12 +1,14 @@
 """Beacon tokens: what the impression, view and click URLs of a decision carry, signed, so that no lookup is needed.
 
-`<kind: i, v or c><base64url: key id (1 byte), ticket (MessagePack), MAC (16 bytes)>`, where the MAC is HMAC-SHA256
-(RFC 2104), truncated, over: format version, key id, ledger id, kind, ticket. Every field before the ticket has a fixed
-length, so that no two tokens are signed over the same bytes. An expired ticket verifies: it is recorded, as late.
+`<kind: i, v or c><base64url: key id (1 byte), ticket (MessagePack), MAC (16 bytes)>`, where the MAC is keyed
+BLAKE2b (RFC 7693, in a third of the time of HMAC-SHA256) over: format version, key id, ledger id, kind, ticket. Every
+field before the ticket has a fixed length, so that no two tokens are signed over the same bytes. An expired ticket
+verifies: it is recorded, as late.
 """
 
 import base64
 import hmac
+from hashlib import blake2b
 from typing import Final
 from uuid import UUID
 
@@ -70,18 +72,22 @@ class BeaconTokens:
 
 class _Generation:
     def __init__(self, key: bytes, ledger_id: UUID) -> None:
-        self.key_id = hmac.digest(key, b"key id", "sha256")[:1]
+        self.key_id = _mac(key, b"key id")[:1]
         self._key = key
         self._heads = {
             letter: _VERSION + self.key_id + ledger_id.bytes + letter.encode() for letter in _LETTERS.values()
         }
 
     def mac(self, letter: str, encoded: bytes) -> bytes:
-        return hmac.digest(self._key, self._heads[letter] + encoded, "sha256")[:MAC_BYTES]
+        return _mac(self._key, self._heads[letter] + encoded)
 
     def token(self, letter: str, encoded: bytes) -> str:
         signed = self.key_id + encoded + self.mac(letter, encoded)
         return letter + base64.urlsafe_b64encode(signed).rstrip(b"=").decode()
+
+
+def _mac(key: bytes, message: bytes) -> bytes:
+    return blake2b(message, key=key, digest_size=MAC_BYTES).digest()
 
 
 def _canonically_decoded(text: str) -> bytes:

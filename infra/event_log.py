@@ -11,6 +11,7 @@ from uuid import UUID
 
 import msgspec
 from msgspec import Struct
+from psycopg.rows import tuple_row
 
 from domain.errors import Refusal
 from domain.events import Entry
@@ -69,7 +70,8 @@ MOVE_HEAD: Final = """
     WHERE ledger_id = %(ledger_id)s
 """
 
-# A plain comparison per stream keeps the planner on the unique index, also while the table is new and unanalysed.
+# A limit within the lateral keeps the planner on the unique index, a look-up a stream, also while the table is new and
+# unanalysed; without it the look-ups become a join with the whole log (100 ms for 1,000 streams among 180,000 events).
 STREAM_VERSIONS: Final = """
     SELECT wanted.stream_id, last.version
     FROM unnest(%(streams)s::text[]) AS wanted (stream_id)
@@ -84,7 +86,9 @@ DECISION_EVENTS: Final = """
     SELECT wanted.stream_id, recorded.type
     FROM unnest(%(streams)s::text[]) AS wanted (stream_id)
     CROSS JOIN LATERAL (
-        SELECT type FROM events WHERE ledger_id = %(ledger_id)s AND stream_id = wanted.stream_id
+        SELECT type FROM events
+        WHERE ledger_id = %(ledger_id)s AND stream_id = wanted.stream_id
+        ORDER BY version LIMIT 100
     ) AS recorded
 """
 
@@ -174,9 +178,10 @@ async def read_texts(
     conditions = "AND stream_id !~~ 'decision-%%'" if catalogue_only else ""
     conditions += " AND type = %(event_type)s" if event_type is not None else ""
     conditions += " AND stream_id = %(stream)s" if stream is not None else ""
-    cursor = await connection.execute(
+    cursor = connection.cursor(row_factory=tuple_row)
+    await cursor.execute(
         f"""
-        SELECT position, entry::text AS entry FROM events
+        SELECT position, entry::text FROM events
         WHERE ledger_id = %(ledger_id)s AND position > %(position)s {conditions}
         ORDER BY position LIMIT %(limit)s
         """,
@@ -188,7 +193,7 @@ async def read_texts(
             "limit": limit,
         },
     )
-    return [Text(row["position"], row["entry"]) for row in await cursor.fetchall()]
+    return [Text(*row) for row in await cursor.fetchall()]
 
 
 async def read_catalogue(connection: Connection, ledger_id: UUID, position: int) -> AsyncIterator[Recorded]:

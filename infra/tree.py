@@ -131,6 +131,21 @@ async def read_checkpoint(connection: Connection, ledger_id: UUID, size: int | N
     return found[0] if found else None
 
 
+async def unsealed_since(connection: Connection, ledger_id: UUID) -> datetime | None:
+    """Return when the first entry was recorded that is in no signed tree; None when all are."""
+    cursor = await connection.execute(
+        """
+        SELECT recorded_at FROM events
+        WHERE ledger_id = %(ledger_id)s AND position = 1 + coalesce(
+            (SELECT max(size) FROM log_checkpoints WHERE ledger_id = %(ledger_id)s), 0
+        )
+        """,
+        {"ledger_id": ledger_id},
+    )
+    row = await cursor.fetchone()
+    return None if row is None else row["recorded_at"]
+
+
 async def write_checkpoint(connection: Connection, ledger_id: UUID, sealed: Sealed, now: datetime) -> None:
     """Add a signed checkpoint."""
     await connection.execute(

@@ -131,9 +131,9 @@ async def _ledgers_behind(connection: Connection, projection: Projection) -> lis
         """
         SELECT head.ledger_id FROM ledger_heads AS head
         LEFT JOIN checkpoints AS reached ON reached.ledger_id = head.ledger_id AND reached.projection = %s
-        WHERE head.position > coalesce(reached.position, 0)
+        WHERE coalesce(reached.position, 0) < CASE WHEN %s THEN head.command_position ELSE head.position END
         """,
-        (projection.name,),
+        (projection.name, projection.catalogue_only),
     )
     return [row["ledger_id"] for row in await cursor.fetchall()]
 

@@ -28,6 +28,7 @@ REFRESH_SECONDS_MIN: Final = 0.05
 """Bounds how often the log is looked at while deliveries arrive by the thousand."""
 
 POLL_SECONDS: Final = 1.0
+FREEZE_SECONDS_MIN: Final = 60.0
 RESTOCK_SECONDS: Final = 0.1
 WANTS_MAX: Final = 500
 """Bounds how long leasing many campaigns at once keeps other batches waiting."""
@@ -44,6 +45,7 @@ class Serving:
         self.holds: Final = holds
         self.snapshot = Snapshot()
         self.position = 0
+        self._frozen_at = float("-inf")
         self._sold_out: dict[UUID, tuple[Lineup, int, int]] = {}
         self._campaigns: dict[UUID, Campaign] = {}
         self._creatives: dict[UUID, Creative] = {}
@@ -66,12 +68,12 @@ class Serving:
         return None if creative is None else creative.terms.click_url
 
     async def refresh(self, connection: Connection) -> None:
-        """Take in what the log has gained, and swap in a new snapshot if that changes it."""
-        before = self.position
+        """Take in what the log has gained, and swap in a new snapshot if that changes what can be served."""
+        changed = False
         async for recorded in read_catalogue(connection, self.ledger_id, self.position):
-            self._take(recorded)
+            changed |= self._take(recorded)
             self.position = recorded.position
-        if self.position != before:
+        if changed:
             # In a thread, so that requests are answered from the old snapshot while a large one is made.
             self.snapshot = await asyncio.to_thread(
                 index,
@@ -80,9 +82,15 @@ class Serving:
                 creatives=dict(self._creatives),
                 slots=dict(self._slots),
             )
-            # What serves stays for long: the collector need not walk it while requests wait (80 ms).
-            gc.freeze()
             self.holds.know(self.snapshot.limited)
+            self._spare_collector()
+
+    def _spare_collector(self) -> None:
+        # What serves stays for long: the collector need not walk it while requests wait (80 ms for 30,000 creatives).
+        # Not at every change, for what is garbage at that moment is never collected.
+        if monotonic() >= self._frozen_at + FREEZE_SECONDS_MIN:
+            self._frozen_at = monotonic()
+            gc.freeze()
 
     async def follow(self, url: str) -> None:
         """Refresh whenever the log grows, until cancelled."""
@@ -92,8 +100,10 @@ class Serving:
                     confirmed = worker_channel(self.holds.worker)
                     await connection.execute(f"LISTEN {CHANNEL}; LISTEN {confirmed}")
                     while True:
+                        started = monotonic()
                         await self.refresh(connection)
-                        await asyncio.sleep(REFRESH_SECONDS_MIN)
+                        # A snapshot that takes long to make is made less often.
+                        await asyncio.sleep(max(REFRESH_SECONDS_MIN, monotonic() - started))
                         async for heard in connection.notifies(timeout=POLL_SECONDS, stop_after=1):
                             if heard.channel == confirmed:
                                 self.holds.confirm_elsewhere(UUID(name) for name in heard.payload.split())
@@ -126,7 +136,7 @@ class Serving:
         with suppress(LogBusy, LogUnavailable):  # the next round asks again; until then the leases run out
             await writer.lease(leasing)
 
-    def _take(self, recorded: Recorded) -> None:
+    def _take(self, recorded: Recorded) -> bool:
         match recorded.entry.stream.partition("-")[0]:
             case CAMPAIGN.thing:
                 _evolve(CAMPAIGN, self._campaigns, recorded)
@@ -134,6 +144,9 @@ class Serving:
                 _evolve(CREATIVE, self._creatives, recorded)
             case SLOT.thing:
                 _evolve(SLOT, self._slots, recorded)
+            case _:
+                return False
+        return True
 
 
 def _evolve(decider: Decider[Any, Any, Any], states: dict[UUID, Any], recorded: Recorded) -> None:

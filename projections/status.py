@@ -9,6 +9,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from infra.database import Connection, as_structs
+from projections.catalogue import PROJECTIONS
 
 CATCH_UP_SECONDS_MAX: Final = 5.0
 POLL_SECONDS: Final = 0.01
@@ -30,17 +31,18 @@ class ProjectionStatus(Struct, frozen=True, kw_only=True):
 
 
 async def read_status(connection: Connection, ledger_id: UUID) -> list[ProjectionStatus]:
-    """Return the status of every projection of a ledger, by name."""
+    """Return the status of every projection of a ledger, by name; one without deliveries is behind commands only."""
     cursor = await connection.execute(
         """
         SELECT projection AS name, version, reached.position, reached.updated_at,
-            head.position - reached.position AS lag,
+            greatest(0, CASE WHEN projection = ANY(%(without_deliveries)s) THEN head.command_position
+                ELSE head.position END - reached.position) AS lag,
             (SELECT count(*) FROM parked_events AS parked
              WHERE parked.ledger_id = reached.ledger_id AND parked.projection = reached.projection) AS parked
         FROM checkpoints AS reached JOIN ledger_heads AS head USING (ledger_id)
-        WHERE ledger_id = %s ORDER BY projection
+        WHERE ledger_id = %(ledger_id)s ORDER BY projection
         """,
-        (ledger_id,),
+        {"ledger_id": ledger_id, "without_deliveries": [each.name for each in PROJECTIONS if each.catalogue_only]},
     )
     return as_structs(await cursor.fetchall(), ProjectionStatus)
 

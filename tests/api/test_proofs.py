@@ -58,6 +58,12 @@ def test_the_checkpoint_is_a_signed_note(service: Service, anybody: httpx.Client
     assert (service.data_dir / f"log-{checkpoint.parse(note.text).origin.partition('/')[2]}.checkpoint").exists()
 
 
+def test_the_service_says_that_it_seals(anybody: httpx.Client, sealed: int) -> None:
+    """Readiness tells whether the log is sealed as it grows."""
+    assert sealed
+    assert anybody.get("/health/ready").json()["seal"] == "ok"
+
+
 def test_the_tree_is_made_of_the_entries(anybody: httpx.Client, admin: httpx.Client, sealed: int) -> None:
     """From the resources alone, as a foreign client fetches them, the signed root is computed again."""
     note = signed_note.parse(anybody.get("/audit/v1/log/checkpoint").content)

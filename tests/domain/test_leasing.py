@@ -16,17 +16,20 @@ BUDGET: Final = Budget(campaign_id=CAMPAIGN_ID, timezone="UTC", impression_micro
 KEY: Final[LeaseKey] = (7, CAMPAIGN_ID)
 
 
-def gets(wanted: int, *, budget: Budget = BUDGET, has: int = 0, workers: int = 1) -> tuple[int, Budget]:
+def gets(
+    wanted: int, *, offers: int = 0, budget: Budget = BUDGET, has: int = 0, workers: int = 1
+) -> tuple[int, Budget]:
     """Return what worker 7 has leased after it asked for more, and the budget."""
+    before = leased(budget, has)
     leases, changed = lease(
         7,
-        [Want(campaign_id=CAMPAIGN_ID, impressions=wanted)],
+        [Want(campaign_id=CAMPAIGN_ID, impressions=wanted, offers=offers)],
         workers=workers,
         leases={KEY: has} if has else {},
-        budgets={CAMPAIGN_ID: leased(budget, has)},
+        budgets={CAMPAIGN_ID: before},
         now=NOON,
     )
-    return leases[KEY], changed[CAMPAIGN_ID]
+    return leases[KEY], changed.get(CAMPAIGN_ID, before)
 
 
 def test_a_worker_gets_what_it_wants() -> None:
@@ -71,8 +74,38 @@ BUDGET_TODAY: Final = structs.replace(BUDGET, day=NOON.date())
 
 
 def test_a_want_of_nothing_tells_what_is_left() -> None:
-    """A worker that wants nothing is told how much of its lease is left."""
-    assert gets(0, has=4)[0] == 4
+    """A worker that wants nothing is told how much of its lease is left, and no row is written."""
+    want = Want(campaign_id=CAMPAIGN_ID, impressions=0)
+    budgets = {CAMPAIGN_ID: leased(BUDGET, 4)}
+    assert lease(7, [want], workers=1, leases={KEY: 4}, budgets=budgets, now=NOON) == ({KEY: 4}, {})
+
+
+@pytest.mark.parametrize(
+    ("limit", "has", "offers", "workers", "expected"),
+    [
+        (1_000, 16, 16, 2, 16),  # there is plenty
+        (16, 16, 16, 1, 16),  # there is nobody else
+        (16, 16, 16, 2, 4),  # nothing else is left
+        (20, 16, 16, 2, 5),
+        (16, 16, 10, 2, 9),  # the other six are promised already
+        (16, 2, 2, 2, 4),  # more than its share is not taken
+        (4, 4, 4, 4, 1),
+        (2, 2, 2, 4, 1),  # the last one may have been promised meanwhile
+        (1, 1, 1, 4, 1),
+        (16, 16, 99, 2, 4),  # a worker whose lease was taken back offers what it has not
+    ],
+)
+def test_what_is_offered_is_shared(limit: int, has: int, offers: int, workers: int, expected: int) -> None:
+    """Of what a worker offers it keeps its share of what is left, and one at least; the others can have the rest."""
+    budget = structs.replace(BUDGET, impression_budget=limit)
+    wanted = 2 if has == 2 else 0
+    assert gets(wanted, offers=offers, budget=budget, has=has, workers=workers)[0] == expected
+
+
+def test_a_click_that_cannot_be_paid_leaves_one() -> None:
+    """Where there is no room at all, a worker still keeps one of what it offers."""
+    broke = structs.replace(BUDGET, click_micros=5, budget_micros=4)
+    assert gets(0, offers=9, budget=broke, has=9, workers=2)[0] == 1
 
 
 def test_a_new_day_has_room_again() -> None:
@@ -94,23 +127,23 @@ def test_what_the_silent_leased_returns() -> None:
     assert reclaim({}, {CAMPAIGN_ID: BUDGET}) == {}
 
 
-wants: Final = st.lists(st.tuples(st.integers(1, 3), st.integers(-10, 30)), max_size=20)
+wants: Final = st.lists(st.tuples(st.integers(1, 3), st.integers(-10, 30), st.integers(0, 10)), max_size=20)
 
 
 @law
 @for_all(budget=budgets, wants=wants, workers=st.integers(1, 3))
-def test_leases_stay_within_every_limit(budget: Budget, wants: list[tuple[int, int]], workers: int) -> None:
+def test_leases_stay_within_every_limit(budget: Budget, wants: list[tuple[int, int, int]], workers: int) -> None:
     """Whoever asks for whatever: what is spent and leased is within every limit, and all of it returns in the end."""
     budget = structs.replace(budget, impression_micros=2, day=NOON.date())
     before = budget
     leases: dict[LeaseKey, int] = {}
-    for worker, wanted in wants:
-        want = Want(campaign_id=CAMPAIGN_ID, impressions=wanted)
+    for worker, wanted, offers in wants:
+        want = Want(campaign_id=CAMPAIGN_ID, impressions=wanted, offers=offers)
         after, changed = lease(worker, [want], workers=workers, leases=leases, budgets={CAMPAIGN_ID: budget}, now=NOON)
         has = leases.get((worker, CAMPAIGN_ID), 0)
         assert 0 <= after[worker, CAMPAIGN_ID] <= max(has, has + wanted)
         leases |= after
-        budget = changed[CAMPAIGN_ID]
+        budget = changed.get(CAMPAIGN_ID, budget)
         assert budget.leased_impressions == sum(leases.values())
         assert is_within_limits(budget, micros=budget.leased_micros, impressions=budget.leased_impressions)
     assert reclaim(leases, {CAMPAIGN_ID: budget}).get(CAMPAIGN_ID, before) == before

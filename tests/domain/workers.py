@@ -11,8 +11,8 @@ from uuid import UUID
 
 from msgspec import structs
 
-from domain.budget import Budget, on_day, price_of_click, price_of_impression, relimited
-from domain.delivery import DeliveryKind, settle
+from domain.budget import Budget, DeliveryKind, on_day, price_of_click, price_of_impression, relimited
+from domain.delivery import settle
 from domain.errors import BudgetBelowSpent
 from domain.events import CampaignChanged
 from domain.holds import Holds

@@ -87,6 +87,16 @@ async def test_the_log_is_sealed(connection: Connection, ledger_id: UUID, keys: 
     assert await tree.read_keys(connection, ledger_id) == [str(signer)]
 
 
+async def test_what_waits_for_its_seal_is_known(connection: Connection, ledger_id: UUID, keys: LogKeys) -> None:
+    """It can be asked since when an entry waits, and nothing waits when everything is sealed."""
+    assert await tree.unsealed_since(connection, ledger_id) is None
+    position = await fill(connection, ledger_id, 10)
+    [first] = await rows(connection, "SELECT recorded_at FROM events WHERE ledger_id = %s AND position = 1", ledger_id)
+    assert await tree.unsealed_since(connection, ledger_id) == first["recorded_at"]
+    await Seal(keys, ledger_id).extend(connection, position)
+    assert await tree.unsealed_since(connection, ledger_id) is None
+
+
 async def test_sealing_goes_on_where_it_stopped(connection: Connection, ledger_id: UUID, keys: LogKeys) -> None:
     """A sealer that takes over makes the same tree as one that was there all the time."""
     for count in (1, 254, 2, 300, 5):
