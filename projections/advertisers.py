@@ -72,4 +72,5 @@ PROJECTION: Final = Projection(
     handles=(AdvertiserCreated, AdvertiserChanged),
     key=lambda recorded: recorded.entry.stream,
     write=READ_MODEL.write,
+    table=advertisers,
 )

@@ -239,5 +239,6 @@ PROJECTION: Final = Projection(
     handles=(CampaignCreated, CampaignChanged, ImpressionRecorded, ViewRecorded, ClickRecorded),
     key=lambda recorded: stream_of(CAMPAIGN.thing, campaign_of(recorded)),
     write=write,
+    table=spendings,
     catalogue_only=False,
 )

@@ -131,4 +131,5 @@ PROJECTION: Final = Projection(
     ),
     key=lambda recorded: recorded.entry.stream,
     write=READ_MODEL.write,
+    table=campaigns,
 )

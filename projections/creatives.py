@@ -130,4 +130,5 @@ PROJECTION: Final = Projection(
     ),
     key=lambda recorded: recorded.entry.stream,
     write=READ_MODEL.write,
+    table=creatives,
 )

@@ -228,6 +228,7 @@ PROJECTION: Final = Projection(
     handles=(ImpressionRecorded, ViewRecorded, ClickRecorded),
     key=lambda recorded: recorded.entry.stream,
     write=write,
+    table=deliveries,
     catalogue_only=False,
 )
 

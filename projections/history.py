@@ -118,4 +118,5 @@ PROJECTION: Final = Projection(
     ),
     key=lambda recorded: recorded.entry.stream,
     write=write,
+    table=histories,
 )

@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 import psycopg
 import structlog
+from sqlalchemy import Table
 from msgspec import Struct
 
 from domain.events import Event
@@ -31,7 +32,7 @@ log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 class Projection(NamedTuple):
     """A read model as the runner sees it.
 
-    `write` folds a batch, all of event types that are handled, into the tables; `key` names the row an entry ends up
+    `write` folds a batch, all of event types that are handled, into `table`; `key` names the row an entry ends up
     in, which is what is parked when an entry cannot be applied. `catalogue_only` says that it handles no delivery.
     """
 
@@ -40,6 +41,7 @@ class Projection(NamedTuple):
     handles: tuple[type[Event], ...]
     key: Callable[[Recorded], str]
     write: Callable[[Connection, UUID, Sequence[Recorded]], Awaitable[None]]
+    table: Table
     catalogue_only: bool = True
 
 
@@ -65,8 +67,18 @@ async def catch_up(connection: Connection, projection: Projection) -> None:
             await advance(connection, projection, ledger_id)
 
 
-async def advance(connection: Connection, projection: Projection, ledger_id: UUID) -> int:
-    """Apply the next batch of one ledger, and return the position that the projection has come to."""
+async def advance(
+    connection: Connection,
+    projection: Projection,
+    ledger_id: UUID,
+    *,
+    until: int = POSITION_MAX,
+    limit: int = BATCH_ENTRIES_MAX,
+) -> int:
+    """Apply the next batch of one ledger, nothing after `until`; return the position that the projection has come to.
+
+    It works on the tables that the connection finds: those of a schema in front of the live one, where there are any.
+    """
     async with connection.transaction():
         position, head = await _begin(connection, projection, ledger_id)
         texts = await read_texts(

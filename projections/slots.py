@@ -88,4 +88,5 @@ PROJECTION: Final = Projection(
     handles=(SlotCreated, SlotChanged, SlotKeyIssued, SlotKeyRevoked),
     key=lambda recorded: recorded.entry.stream,
     write=READ_MODEL.write,
+    table=slots,
 )

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 from time import monotonic
 from typing import Any, Final, LiteralString
 from uuid import UUID
@@ -19,7 +20,8 @@ from domain.events import CampaignCreated, Event
 from domain.holds import Holds
 from domain.values import Pricing
 from infra import clock
-from infra.batch import Appending, Recording
+from infra.batch import Appending, Plan, Recording, Request
+from infra.commit import commit
 from infra.database import Connection, connect
 from infra.event_log import create_ledger
 from infra.writer import Writer
@@ -140,3 +142,8 @@ async def backends(connection: Connection, *, waiting_for_lock: bool = False) ->
         " AND pid <> pg_backend_pid() AND backend_type = 'client backend'",
     )
     return [row["pid"] for row in found if not waiting_for_lock or row["wait_event_type"] == "Lock"]
+
+
+async def committed(connection: Connection, ledger_id: UUID, *requests: Request, now: datetime | None = None) -> Plan:
+    """Append requests as one batch, without a writer, at some moment or now."""
+    return await commit(connection, ledger_id, requests, clock.now() if now is None else now)

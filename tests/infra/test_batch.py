@@ -1,6 +1,6 @@
 """Batches: what one adds to the log is a pure function of what was read and asked; refusals leave neighbours alone."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 from msgspec import structs
 
-from domain.budget import NOTHING, Budget, Charge, DeliveryKind
+from domain.budget import Budget, DeliveryKind
 from domain.decider import stream_of
 from domain.errors import BudgetBelowSpent, IdempotencyKeyReused, NotFound, Refusal, VersionConflict
 from domain.events import (
@@ -20,12 +20,27 @@ from domain.events import (
     DeliveryRecorded,
     ImpressionRecorded,
 )
+from domain.leasing import LeaseKey, Want
 from domain.values import Pricing
-from infra import batch, clock
-from infra.batch import Appending, Facts, Idempotency, Plan, Receipt, Repeated, Request, StoredReceipt, StoredRefusal
+from infra import clock
+from infra.batch import (
+    Appending,
+    Facts,
+    Idempotency,
+    Leasing,
+    Plan,
+    Receipt,
+    Recording,
+    Repeated,
+    Request,
+    StoredReceipt,
+    StoredRefusal,
+    plan,
+)
+from infra.commit import read_answer
 from infra.database import Pool
 from infra.event_log import Head
-from tests.writing import ACTOR, appending, beacon, drafted, promised, recording, rows
+from tests.writing import ACTOR, FAR_FUTURE_SECOND, appending, beacon, committed, drafted, promised, recording, rows
 
 LEDGER = UUID(int=1)
 CAMPAIGN = UUID(int=2)
@@ -40,6 +55,9 @@ def facts(
     versions: Mapping[str, int] | None = None,
     recorded: Mapping[UUID, frozenset[DeliveryKind]] | None = None,
     budgets: Sequence[Budget] = (),
+    leases: Mapping[LeaseKey, int] | None = None,
+    silent: Mapping[LeaseKey, int] | None = None,
+    workers: int = 0,
     answers: Mapping[tuple[str, str], Any] | None = None,
 ) -> Facts:
     """Return what was read under the lock of a log that stands at a position."""
@@ -48,15 +66,16 @@ def facts(
         versions=versions or {},
         recorded=recorded or {},
         budgets={budget.campaign_id: budget for budget in budgets},
+        leases=leases or {},
+        silent=silent or {},
+        workers=workers,
         answers=answers or {},
     )
 
 
-def planned(
-    read: Facts, *requests: Request, held: Callable[[UUID], Charge] = lambda _: NOTHING, now: datetime = NOON
-) -> Plan:
+def planned(read: Facts, *requests: Request, now: datetime = NOON) -> Plan:
     """Return what a batch adds at noon."""
-    return batch.plan(read, requests, held=held, now=now)
+    return plan(read, requests, now)
 
 
 def budget(**fields: Any) -> Budget:
@@ -72,52 +91,53 @@ def step(*events: Any, after: int = 1, **fields: Any) -> Appending:
 def test_commands_are_numbered_in_the_order_in_which_they_came() -> None:
     """Positions, versions and receipts go on from where log and streams stand, whatever else is in the batch."""
     other = appending(LEDGER, uuid4(), AdvertiserCreated(name="a"), thing="advertiser", correlation_id="req-1")
-    plan = planned(facts(versions={STREAM: 1}), step(CampaignActivated()), other, step(CampaignPaused(), after=2))
-    assert [(entry.stream, entry.version) for entry in plan.entries] == [(STREAM, 2), (other.stream, 1), (STREAM, 3)]
-    assert plan.results == [
+    found = planned(facts(versions={STREAM: 1}), step(CampaignActivated()), other, step(CampaignPaused(), after=2))
+    assert [(entry.stream, entry.version) for entry in found.entries] == [(STREAM, 2), (other.stream, 1), (STREAM, 3)]
+    assert found.results == [
         Receipt(id=CAMPAIGN, version=2, position=11),
         Receipt(id=other.subject, version=1, position=12),
         Receipt(id=CAMPAIGN, version=3, position=13),
     ]
-    assert [entry.correlation_id for entry in plan.entries] == [None, "req-1", None]
-    assert {(entry.actor, entry.occurred_at, entry.recorded_at) for entry in plan.entries} == {(ACTOR, NOON, NOON)}
+    assert [entry.correlation_id for entry in found.entries] == [None, "req-1", None]
+    assert {(entry.actor, entry.occurred_at, entry.recorded_at) for entry in found.entries} == {(ACTOR, NOON, NOON)}
 
 
 def test_a_refusal_does_not_affect_its_neighbours() -> None:
     """What is refused writes nothing, and the batch is numbered as if it had not been asked."""
-    plan = planned(
+    found = planned(
         facts(versions={STREAM: 1}, budgets=[budget(spent_micros=100)]),
         step(CampaignActivated()),
         step(CampaignPaused(), after=1),
         step(CampaignChanged(budget_micros=99), after=2),
         step(CampaignPaused(), after=2),
     )
-    assert [type(result) for result in plan.results] == [Receipt, VersionConflict, BudgetBelowSpent, Receipt]
-    assert [(entry.version, type(entry.event)) for entry in plan.entries] == [
+    assert [type(result) for result in found.results] == [Receipt, VersionConflict, BudgetBelowSpent, Receipt]
+    assert [(entry.version, type(entry.event)) for entry in found.entries] == [
         (2, CampaignActivated),
         (3, CampaignPaused),
     ]
-    assert plan.budgets == {}
-    assert plan.answers == {}
+    assert found.budgets == {}
+    assert found.answers == {}
 
 
 def test_deliveries_are_settled_after_the_commands_of_their_batch() -> None:
     """A delivery that arrives with a command sees the budget as the command left it, and each gets its own answer."""
     one, other = promised(CAMPAIGN), promised(CAMPAIGN)
-    plan = planned(
+    found = planned(
         facts(versions={STREAM: 1}, budgets=[budget(impressions=5)]),
         recording(LEDGER, beacon("impression", one), beacon("impression", one)),
         step(CampaignChanged(impression_budget=6)),
         recording(LEDGER, beacon("impression", other), beacon("click", other)),
     )
-    assert [type(entry.event) for entry in plan.entries[:2]] == [CampaignChanged, ImpressionRecorded]
-    assert plan.results[1] == Receipt(id=CAMPAIGN, version=2, position=11)
-    settled = [[outcome and (outcome.version, outcome.event.reason) for outcome in plan.results[n]] for n in (0, 2)]  # type: ignore[union-attr]  # deliveries
+    assert [type(entry.event) for entry in found.entries[:2]] == [CampaignChanged, ImpressionRecorded]
+    assert found.results[1] == Receipt(id=CAMPAIGN, version=2, position=11)
+    settled = [[outcome and (outcome.version, outcome.event.reason) for outcome in found.results[n]] for n in (0, 2)]  # type: ignore[union-attr]  # deliveries
     assert settled == [[(1, None), None], [(1, "over_budget"), (2, None)]]
-    assert plan.budgets == {
-        CAMPAIGN: budget(impression_budget=6, impressions=6, spent_micros=5_000, day_impressions=1,
-                         day_spent_micros=5_000, position=14)
-    }  # fmt: skip
+    assert found.budgets == {
+        CAMPAIGN: budget(
+            impression_budget=6, impressions=6, spent_micros=5_000, day_impressions=1, day_spent_micros=5_000
+        )
+    }
 
 
 def test_deliveries_that_the_log_has_add_nothing() -> None:
@@ -125,9 +145,9 @@ def test_deliveries_that_the_log_has_add_nothing() -> None:
     ticket = promised(CAMPAIGN)
     read = facts(recorded={ticket.decision_id: frozenset({"impression", "view"})}, budgets=[budget()])
     deliveries = [beacon(kind, ticket) for kind in ("view", "click", "impression")]
-    plan = planned(read, recording(LEDGER, *deliveries))
-    assert [outcome and outcome.version for outcome in plan.results[0]] == [None, 3, None]  # type: ignore[union-attr]  # deliveries
-    entry = plan.entries[0]
+    found = planned(read, recording(LEDGER, *deliveries))
+    assert [outcome and outcome.version for outcome in found.results[0]] == [None, 3, None]  # type: ignore[union-attr]  # deliveries
+    entry = found.entries[0]
     assert (entry.stream, entry.version) == (stream_of("decision", ticket.decision_id), 3)
     assert entry.actor == f"slot:{ticket.slot_id}"
     assert (entry.occurred_at, entry.recorded_at) == (deliveries[1].occurred_at, NOON)
@@ -138,19 +158,17 @@ def test_deliveries_that_the_log_has_add_nothing() -> None:
     "limit", ["budget_micros", "daily_budget_micros", "impression_budget", "daily_impression_budget"]
 )
 @pytest.mark.parametrize("lowered", [6, 7, 8])
-def test_a_limit_is_lowered_to_what_is_spent_and_held(limit: str, lowered: int) -> None:
-    """Under the lock a limit can be lowered to what is spent and held, and not below, in all and for the day."""
-    read = facts(
-        versions={STREAM: 1}, budgets=[budget(spent_micros=4, impressions=4, day_spent_micros=4, day_impressions=4)]
-    )
-    change = step(CampaignChanged(**{limit: lowered}))  # type: ignore[arg-type]  # a limit
-    plan = planned(read, change, held=lambda _: Charge(micros=3, impressions=3))
+def test_a_limit_is_lowered_to_what_is_spent_and_leased(limit: str, lowered: int) -> None:
+    """Under the lock a limit can be lowered to what is spent and set aside, and not below, in all and for the day."""
+    spent = budget(spent_micros=4, impressions=4, day_spent_micros=4, day_impressions=4)
+    read = facts(versions={STREAM: 1}, budgets=[structs.replace(spent, leased_impressions=3, leased_micros=3)])
+    found = planned(read, step(CampaignChanged(**{limit: lowered})))  # type: ignore[arg-type]  # a limit
     if lowered < 7:
-        assert isinstance(plan.results[0], BudgetBelowSpent)
-        assert plan.results[0].pointer == f"/{limit}"
-        assert (plan.entries, plan.budgets) == ([], {})
+        assert isinstance(found.results[0], BudgetBelowSpent)
+        assert found.results[0].pointer == f"/{limit}"
+        assert (found.entries, found.budgets) == ([], {})
     else:
-        assert getattr(plan.budgets[CAMPAIGN], limit) == lowered
+        assert getattr(found.budgets[CAMPAIGN], limit) == lowered
 
 
 def test_a_new_day_has_nothing_spent() -> None:
@@ -172,7 +190,7 @@ def test_a_new_day_has_nothing_spent() -> None:
     assert [type(result) for result in results] == [BudgetBelowSpent, Receipt]
 
 
-def _impression(asked: batch.Recording) -> DeliveryRecorded:
+def _impression(asked: Recording) -> DeliveryRecorded:
     ticket = asked.deliveries[0].ticket
     fields = {
         name: getattr(ticket, name) for name in ImpressionRecorded.__struct_fields__ if name in ticket.__struct_fields__
@@ -182,34 +200,34 @@ def _impression(asked: batch.Recording) -> DeliveryRecorded:
 
 def test_a_campaign_opens_its_budget() -> None:
     """The event that drafts a campaign makes its budget row, which later commands of the batch already see."""
-    plan = planned(
+    found = planned(
         facts(position=0),
         step(drafted(budget_micros=10, timezone="Asia/Tokyo"), after=0),
         step(CampaignChanged(budget_micros=20)),
         recording(LEDGER, beacon("click", promised(CAMPAIGN, pricing=Pricing(model="cpc", price_micros=20)))),
     )
-    found = plan.budgets[CAMPAIGN]
-    assert (found.timezone, found.budget_micros, found.spent_micros, found.position) == ("Asia/Tokyo", 20, 20, 3)
+    row = found.budgets[CAMPAIGN]
+    assert (row.timezone, row.budget_micros, row.spent_micros) == ("Asia/Tokyo", 20, 20)
 
 
 def test_a_change_that_decided_nothing_is_answered_with_where_the_stream_stands() -> None:
     """A command that changes nothing has the stream's version, and the position of its last entry."""
-    plan = planned(facts(versions={STREAM: 1}), step(position=7, idempotency=KEY))
+    found = planned(facts(versions={STREAM: 1}), step(position=7, idempotency=KEY))
     receipt = Receipt(id=CAMPAIGN, version=1, position=7)
-    assert plan.results == [receipt]
-    assert plan.answers == {(ACTOR, "k"): (KEY.request_sha256, StoredReceipt(receipt=receipt))}
-    assert plan.entries == []
+    assert found.results == [receipt]
+    assert found.answers == {(ACTOR, "k"): (KEY.request_sha256, StoredReceipt(receipt=receipt))}
+    assert found.entries == []
 
 
 def test_an_idempotency_key_is_answered_once() -> None:
     """The first request under a key is carried out; the same again in the batch is answered alike and adds nothing."""
     activate = step(CampaignActivated(), idempotency=KEY)
-    plan = planned(facts(versions={STREAM: 1}), activate, activate)
-    assert plan.results == [Receipt(id=CAMPAIGN, version=2, position=11)] * 2
-    assert len(plan.entries) == 1
-    assert plan.entries[0].idempotency_key == "k"
-    later = planned(facts(versions={STREAM: 5}, answers=plan.answers), activate)
-    assert later.results == plan.results[:1]
+    found = planned(facts(versions={STREAM: 1}), activate, activate)
+    assert found.results == [Receipt(id=CAMPAIGN, version=2, position=11)] * 2
+    assert len(found.entries) == 1
+    assert found.entries[0].idempotency_key == "k"
+    later = planned(facts(versions={STREAM: 5}, answers=found.answers), activate)
+    assert later.results == found.results[:1]
     assert (later.entries, later.answers) == ([], {})
 
 
@@ -218,9 +236,9 @@ def test_a_key_belongs_to_one_request_of_one_person() -> None:
     activate = step(CampaignActivated(), idempotency=KEY)
     other_body = step(CampaignPaused(), idempotency=structs.replace(KEY, request_sha256=b"2" * 32))
     other_actor = step(CampaignPaused(), after=2, idempotency=structs.replace(KEY, actor="user:else"))
-    plan = planned(facts(versions={STREAM: 1}), activate, other_body, other_actor)
-    assert [type(result) for result in plan.results] == [Receipt, IdempotencyKeyReused, Receipt]
-    assert set(plan.answers) == {(ACTOR, "k"), ("user:else", "k")}
+    found = planned(facts(versions={STREAM: 1}), activate, other_body, other_actor)
+    assert [type(result) for result in found.results] == [Receipt, IdempotencyKeyReused, Receipt]
+    assert set(found.answers) == {(ACTOR, "k"), ("user:else", "k")}
 
 
 def test_a_refusal_is_remembered_beside_its_key() -> None:
@@ -242,18 +260,49 @@ def test_a_refusal_is_remembered_beside_its_key() -> None:
 def test_a_refusal_under_the_lock_is_remembered_too() -> None:
     """What the budget row refuses is kept with its pointer, and does not open the way for the second request."""
     lower = step(CampaignChanged(budget_micros=1), idempotency=KEY)
-    plan = planned(facts(versions={STREAM: 1}, budgets=[budget(spent_micros=2)]), lower, lower)
-    assert [getattr(result, "code", None) for result in plan.results] == ["budget_below_spent"] * 2
-    stored = plan.answers[ACTOR, "k"][1]
+    found = planned(facts(versions={STREAM: 1}, budgets=[budget(spent_micros=2)]), lower, lower)
+    assert [getattr(result, "code", None) for result in found.results] == ["budget_below_spent"] * 2
+    stored = found.answers[ACTOR, "k"][1]
     assert isinstance(stored, StoredRefusal)
     assert stored.pointer == "/budget_micros"
 
 
 def test_a_version_conflict_is_not_remembered() -> None:
     """Who came too late decides anew, under the same key."""
-    plan = planned(facts(versions={STREAM: 2}), step(CampaignActivated(), idempotency=KEY))
-    assert isinstance(plan.results[0], VersionConflict)
-    assert plan.answers == {}
+    found = planned(facts(versions={STREAM: 2}), step(CampaignActivated(), idempotency=KEY))
+    assert isinstance(found.results[0], VersionConflict)
+    assert found.answers == {}
+
+
+def test_leases_are_given_after_all_that_is_billed() -> None:
+    """A worker leases what the deliveries of its batch leave, and what is confirmed in time is charged to its lease."""
+    ticket = promised(CAMPAIGN, worker=7, hold_expires_at=FAR_FUTURE_SECOND)
+    stood = budget(impression_budget=5, leased_impressions=2)
+    leasing = Leasing(ledger_id=LEDGER, worker=9, wants=(Want(campaign_id=CAMPAIGN, impressions=10),), hold_seconds=60)
+    read = facts(budgets=[stood], leases={(7, CAMPAIGN): 2}, workers=1)
+    found = planned(read, leasing, recording(LEDGER, beacon("impression", ticket)))
+    assert found.results[0] == {CAMPAIGN: 3}
+    assert found.leases == {(7, CAMPAIGN): 1, (9, CAMPAIGN): 3}
+    assert found.confirmed == {7: [ticket.decision_id]}
+    assert found.budgets[CAMPAIGN] == structs.replace(
+        stood, impressions=1, day_impressions=1, spent_micros=5_000, day_spent_micros=5_000, leased_impressions=4
+    )
+
+
+def test_the_leases_of_silent_workers_return_less_what_is_confirmed() -> None:
+    """What a silent worker had leased is free again in the same batch, but for its impression that arrives just then."""
+    ticket = promised(CAMPAIGN, worker=7, hold_expires_at=FAR_FUTURE_SECOND)
+    leasing = Leasing(ledger_id=LEDGER, worker=9, wants=(Want(campaign_id=CAMPAIGN, impressions=9),), hold_seconds=60)
+    read = facts(
+        budgets=[budget(impression_budget=3, leased_impressions=3)],
+        leases={(7, CAMPAIGN): 3},
+        silent={(7, CAMPAIGN): 3},
+        workers=1,
+    )
+    found = planned(read, recording(LEDGER, beacon("impression", ticket)), leasing)
+    assert found.results[1] == {CAMPAIGN: 2}
+    assert found.leases == {(9, CAMPAIGN): 2}
+    assert (found.budgets[CAMPAIGN].impressions, found.budgets[CAMPAIGN].leased_impressions) == (1, 2)
 
 
 async def test_what_was_planned_is_what_is_kept(pool: Pool, ledger_id: UUID) -> None:
@@ -268,7 +317,7 @@ async def test_what_was_planned_is_what_is_kept(pool: Pool, ledger_id: UUID) -> 
     async with pool.connection() as connection:
 
         async def commit(*asked: Request, at: timedelta = timedelta(0)) -> Plan:
-            return await batch.commit(connection, ledger_id, asked, held=lambda _: NOTHING, now=clock.now() + at)
+            return await committed(connection, ledger_id, *asked, now=clock.now() + at)
 
         first = await commit(*requests[:2])
         again = await commit(*requests, at=timedelta(days=1))
@@ -280,7 +329,7 @@ async def test_what_was_planned_is_what_is_kept(pool: Pool, ledger_id: UUID) -> 
         assert repeated.results[0].code == again.results[2].code
         await commit(recording(ledger_id, beacon("impression", promised(CAMPAIGN))), at=timedelta(days=1))
         kept = await rows(connection, "SELECT * FROM budgets WHERE ledger_id = %s", ledger_id)
-        assert await batch.read_answer(connection, ledger_id, structs.replace(KEY, actor="user:else")) is None
-        assert await batch.read_answer(connection, ledger_id, KEY) == first.answers[ACTOR, "k"]
-    assert [(row["impressions"], row["spent_micros"], row["position"]) for row in kept] == [(2, 10_000, 4)]
+        assert await read_answer(connection, ledger_id, structs.replace(KEY, actor="user:else")) is None
+        assert await read_answer(connection, ledger_id, KEY) == first.answers[ACTOR, "k"]
+    assert [(row["impressions"], row["spent_micros"]) for row in kept] == [(2, 10_000)]
     assert [(row["day_impressions"], row["day_spent_micros"]) for row in kept] == [(1, 5_000)]

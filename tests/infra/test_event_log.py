@@ -15,13 +15,12 @@ from msgspec import structs
 
 from domain.advertiser import ADVERTISER
 from domain.events import AdvertiserChanged, AdvertiserCreated, CampaignCreated, Entry
-from domain.holds import Holds
-from infra import batch, clock, event_log
-from infra.batch import Appending, Request
-from infra.database import Connection, Pool, connect
+from infra import clock, event_log
+from infra.batch import Appending
+from infra.database import Pool, connect
 from infra.event_log import ENTRY_BYTES_MAX, Head, Recorded, decode_entry, encode_entry
 from tests.domain.strategies import entries, law
-from tests.writing import appending, beacon, drafted, new_ledger, owning, promised, recording, rows, writing
+from tests.writing import appending, beacon, committed, drafted, new_ledger, owning, promised, recording, rows, writing
 
 REQUESTS_PER_WRITER = 60
 ROUNDS = 4
@@ -30,11 +29,6 @@ ROUNDS = 4
 def entered(ledger_id: UUID, name: str = "Shoes") -> Appending:
     """Return the beginning of some advertiser's stream."""
     return appending(ledger_id, uuid4(), AdvertiserCreated(name=name), thing=ADVERTISER.thing)
-
-
-async def committed(connection: Connection, ledger_id: UUID, *requests: Request) -> batch.Plan:
-    """Append requests as one batch."""
-    return await batch.commit(connection, ledger_id, requests, held=Holds().held, now=clock.now())
 
 
 async def write_much(url: str, ledger_id: UUID) -> None:
@@ -180,7 +174,7 @@ async def test_time_does_not_run_backwards_in_the_log(pool: Pool, ledger_id: UUI
     async with pool.connection() as connection:
         first = await committed(connection, ledger_id, entered(ledger_id))
         behind = clock.now() - timedelta(hours=1)
-        later = await batch.commit(connection, ledger_id, [entered(ledger_id)], held=Holds().held, now=behind)
+        later = await committed(connection, ledger_id, entered(ledger_id), now=behind)
         found = await rows(connection, "SELECT DISTINCT recorded_at FROM events WHERE ledger_id = %s", ledger_id)
     assert later.now == first.now
     assert [row["recorded_at"] for row in found] == [first.now]

@@ -220,11 +220,15 @@ async def test_a_database_that_does_not_answer_is_given_up(database_url: str, le
 
 
 async def test_what_cannot_be_written_stops_nobody(database_url: str, ledger_id: UUID) -> None:
-    """A defect in one request is answered, and the writer goes on: nobody waits for an answer that never comes."""
+    """A defect in one request is its own: its neighbours in the batch and those after it are answered as ever."""
     async with writing(database_url) as one:
-        with pytest.raises(UnicodeEncodeError):
-            await asyncio.wait_for(one.append(entered(ledger_id, name="\ud800")), 10)
-        assert (await asyncio.wait_for(one.append(entered(ledger_id)), 10)).position == 1
+        async with held_up(database_url, ledger_id, one) as tasks:
+            names = ["a", "\ud800", "b"]
+            tasks += [asyncio.create_task(one.append(entered(ledger_id, name=name))) for name in names]
+            await asyncio.sleep(0)
+        answers = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 10)
+        assert [type(answer) for answer in answers] == [Receipt, Receipt, UnicodeEncodeError, Receipt]
+        assert (await asyncio.wait_for(one.append(entered(ledger_id)), 10)).position == 4
 
 
 async def test_money_beyond_counting_is_not_billed(database_url: str, ledger_id: UUID) -> None:
