@@ -9,6 +9,7 @@ from litestar.params import FromPath, QueryParameter, RequestBody
 
 from api import lists, problems
 from api.access import may_manage, may_read
+from api.lists import Moment
 from api.services import Services
 from domain.advertiser import ADVERTISER, ChangeAdvertiser, CreateAdvertiser
 from domain.events import Availability
@@ -31,18 +32,23 @@ class AdvertiserController(Controller):
         ledger_id: NamedDependency[UUID],
         page: NamedDependency[Listing],
         services: NamedDependency[Services],
+        as_of: NamedDependency[Moment | None],
         status: Annotated[Availability | None, QueryParameter(description="Only those with this status.")] = None,
         name: lists.Name = None,
     ) -> Page[AdvertiserRow]:
         """List advertisers."""
-        return await lists.browse(services, ledger_id, READ_MODEL, page, status=status, name=name)
+        return await lists.browse(services, ledger_id, READ_MODEL, page, as_of, status=status, name=name)
 
-    @get("/{advertiser_id:uuid}", operation_id="get_advertiser", guards=[may_read], responses=problems.READING_ONE)
+    @get("/{advertiser_id:uuid}", operation_id="get_advertiser", guards=[may_read], responses=problems.LISTING_OF_ONE)
     async def show(
-        self, advertiser_id: FromPath[UUID], ledger_id: NamedDependency[UUID], services: NamedDependency[Services]
+        self,
+        advertiser_id: FromPath[UUID],
+        ledger_id: NamedDependency[UUID],
+        services: NamedDependency[Services],
+        as_of: NamedDependency[Moment | None],
     ) -> Response[AdvertiserRow]:
         """Show an advertiser."""
-        return await lists.show(services, ledger_id, READ_MODEL, advertiser_id)
+        return await lists.show(services, ledger_id, READ_MODEL, advertiser_id, as_of)
 
     @post(operation_id="create_advertiser", guards=[may_manage], responses=problems.CREATING)
     async def create(

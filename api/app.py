@@ -84,6 +84,7 @@ def create_app(configured: Settings | None = None) -> Litestar:
             "asked": Provide(asked),
             "asked_if": Provide(asked_if),
             "page": Provide(lists.listing, sync_to_thread=False),
+            "as_of": Provide(lists.as_of, sync_to_thread=False),
         },
         exception_handlers=problems.EXCEPTION_HANDLERS,
         openapi_config=documentation.configuration(ASSETS_PATH),
@@ -131,6 +132,7 @@ async def serving(url: str, found: Settings) -> AsyncIterator[Services]:
         try:
             yield Services(
                 settings=found,
+                database_url=url,
                 ledger_id=ledger_id,
                 log=Log(pool, writer),
                 keys=secrets,

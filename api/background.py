@@ -74,8 +74,10 @@ async def _step(ledger_log: Log, ledger_id: UUID, campaign_id: UUID) -> None:
     step = due(campaign, clock.now()) if isinstance(campaign, Campaign) else None
     if step is None:
         return
+    # On this version only: whoever moves a date meanwhile is not overtaken by what the old one asked for.
+    asked = Asked(ledger_id=ledger_id, actor=CLOCK_ACTOR, if_match=len(recorded))
     try:
-        await execute(ledger_log, CAMPAIGN, campaign_id, step, Asked(ledger_id=ledger_id, actor=CLOCK_ACTOR))
+        await execute(ledger_log, CAMPAIGN, campaign_id, step, asked)
     except Refusal as refusal:
         log.info("step was not taken", campaign=str(campaign_id), code=refusal.code)
 

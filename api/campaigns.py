@@ -9,6 +9,7 @@ from litestar.params import FromPath, QueryParameter, RequestBody
 
 from api import lists, problems
 from api.access import may_manage, may_read
+from api.lists import Moment
 from api.services import Services
 from domain.campaign import (
     CAMPAIGN,
@@ -27,6 +28,7 @@ from projections import history
 from projections.campaigns import READ_MODEL, CampaignRow
 from projections.history import HistoryRow
 from projections.listing import LIMIT_DEFAULT, Listing, Page
+from projections.replay import standing
 from projections.status import wait_for_commands
 
 Status = Literal["draft", "active", "paused", "completed", "expired", "inactive"]
@@ -44,21 +46,26 @@ class CampaignController(Controller):
         ledger_id: NamedDependency[UUID],
         page: NamedDependency[Listing],
         services: NamedDependency[Services],
+        as_of: NamedDependency[Moment | None],
         status: Annotated[Status | None, QueryParameter(description="Only those with this status.")] = None,
         advertiser_id: Annotated[UUID | None, QueryParameter(description="Only those of this advertiser.")] = None,
         name: lists.Name = None,
     ) -> Page[CampaignRow]:
         """List campaigns."""
         return await lists.browse(
-            services, ledger_id, READ_MODEL, page, status=status, advertiser_id=advertiser_id, name=name
+            services, ledger_id, READ_MODEL, page, as_of, status=status, advertiser_id=advertiser_id, name=name
         )
 
-    @get("/{campaign_id:uuid}", operation_id="get_campaign", guards=[may_read], responses=problems.READING_ONE)
+    @get("/{campaign_id:uuid}", operation_id="get_campaign", guards=[may_read], responses=problems.LISTING_OF_ONE)
     async def show(
-        self, campaign_id: FromPath[UUID], ledger_id: NamedDependency[UUID], services: NamedDependency[Services]
+        self,
+        campaign_id: FromPath[UUID],
+        ledger_id: NamedDependency[UUID],
+        services: NamedDependency[Services],
+        as_of: NamedDependency[Moment | None],
     ) -> Response[CampaignRow]:
         """Show a campaign."""
-        return await lists.show(services, ledger_id, READ_MODEL, campaign_id)
+        return await lists.show(services, ledger_id, READ_MODEL, campaign_id, as_of)
 
     @post(operation_id="create_campaign", guards=[may_manage], responses=problems.CREATING)
     async def create(
@@ -141,13 +148,15 @@ class CampaignController(Controller):
         campaign_id: FromPath[UUID],
         ledger_id: NamedDependency[UUID],
         services: NamedDependency[Services],
+        as_of: NamedDependency[Moment | None],
         limit: lists.Limit = LIMIT_DEFAULT,
         cursor: lists.Cursor = None,
     ) -> Page[HistoryRow]:
         """Show what happened to a campaign, who did it and when, oldest first."""
         async with services.log.pool.connection() as connection:
+            until = None if as_of is None else (await standing(connection, ledger_id, as_of)).position
             await wait_for_commands(connection, ledger_id, history.PROJECTION.name)
-            return await history.read(connection, ledger_id, campaign_id, cursor=cursor, limit=limit)
+            return await history.read(connection, ledger_id, campaign_id, cursor=cursor, limit=limit, until=until)
 
 
 async def _step(services: Services, campaign_id: UUID, step: CampaignStep, asked: Asked) -> Response[Receipt]:

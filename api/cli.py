@@ -25,7 +25,7 @@ from api.serve import CannotListen, prepare
 from api.serve import serve as serve_until_stopped
 from domain.errors import Refusal
 from infra import installation, log_keys, settings, users
-from infra.database import NotDurable, connect
+from infra.database import APPLICATION_ROLE, NotDurable, connect
 from infra.embedded import DataFolderHeld, PostgresFailed
 from infra.installation import NotInstalled
 from infra.keys import SecretUnfit
@@ -90,9 +90,9 @@ def ledger() -> None:
 def serve(host: str, port: int, workers: int, data_dir: Path | None, background: bool) -> None:  # noqa: FBT001  click
     """Serve the API, and do the background work.
 
-    With no database configured it runs on a PostgreSQL of its own. The database is brought up to date first.
-    LEDGER_ADMIN_EMAIL and LEDGER_ADMIN_PASSWORD make the first admin of an empty ledger. Ends with 0 when it is told to
-    stop, with 2 when it cannot start.
+    With no database configured it runs on a PostgreSQL of its own, which it brings up to date; a configured one is
+    brought up to date by `ledger migrate`. LEDGER_ADMIN_EMAIL and LEDGER_ADMIN_PASSWORD make the first admin of an
+    empty ledger. Ends with 0 when it is told to stop, with 2 when it cannot start.
     """
     serve_until_stopped(host=host, port=port, workers=workers, data_dir=data_dir, background=background)
 
@@ -131,9 +131,7 @@ def play(log: Path, clicks: Path | None, url: str, slot_key: str, parallel: int,
     the service does not answer or refuses the key.
     """
     with _progress(log) as progress:
-        found = asyncio.run(
-            play_log(log, clicks, url=url, slot_key=slot_key, parallel=parallel, progress=progress),
-        )
+        found = asyncio.run(play_log(log, clicks, url=url, slot_key=slot_key, parallel=parallel, progress=progress))
     click.echo(msgspec.json.encode(found) if as_json else "\n".join(_told(found)))
     sys.exit(bool(found.malformed or found.refused))
 

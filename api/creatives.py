@@ -9,6 +9,7 @@ from litestar.params import FromPath, QueryParameter, RequestBody
 
 from api import lists, problems
 from api.access import may_manage, may_read
+from api.lists import Moment
 from api.services import Services
 from domain.creative import (
     CREATIVE,
@@ -43,6 +44,7 @@ class CreativeController(Controller):
         ledger_id: NamedDependency[UUID],
         page: NamedDependency[Listing],
         services: NamedDependency[Services],
+        as_of: NamedDependency[Moment | None],
         status: Annotated[CreativeStatus | None, QueryParameter(description="Only those with this status.")] = None,
         review: Annotated[Review | None, QueryParameter(description="Only those whose review stands so.")] = None,
         campaign_id: Annotated[UUID | None, QueryParameter(description="Only those of this campaign.")] = None,
@@ -50,14 +52,18 @@ class CreativeController(Controller):
     ) -> Page[CreativeRow]:
         """List creatives."""
         filters = {"status": status, "review": review, "campaign_id": campaign_id, "name": name}
-        return await lists.browse(services, ledger_id, READ_MODEL, page, **filters)
+        return await lists.browse(services, ledger_id, READ_MODEL, page, as_of, **filters)
 
-    @get("/{creative_id:uuid}", operation_id="get_creative", guards=[may_read], responses=problems.READING_ONE)
+    @get("/{creative_id:uuid}", operation_id="get_creative", guards=[may_read], responses=problems.LISTING_OF_ONE)
     async def show(
-        self, creative_id: FromPath[UUID], ledger_id: NamedDependency[UUID], services: NamedDependency[Services]
+        self,
+        creative_id: FromPath[UUID],
+        ledger_id: NamedDependency[UUID],
+        services: NamedDependency[Services],
+        as_of: NamedDependency[Moment | None],
     ) -> Response[CreativeRow]:
         """Show a creative."""
-        return await lists.show(services, ledger_id, READ_MODEL, creative_id)
+        return await lists.show(services, ledger_id, READ_MODEL, creative_id, as_of)
 
     @post(operation_id="create_creative", guards=[may_manage], responses=problems.CREATING)
     async def create(

@@ -107,6 +107,7 @@ class _Page:
     """The placements of one request, filled one after the other, no creative twice."""
 
     def __init__(self, services: Services, request: AdRequest, base_url: str) -> None:
+        """Raise UnknownReference when one of their slots is not active."""
         self._services = services
         self._serving = services.serving
         self._snapshot = services.serving.snapshot
@@ -118,13 +119,12 @@ class _Page:
         self._country = request.geo.country and alpha_2(request.geo.country)
         viewer = request.viewer.id if may_identify(request) else None
         self._viewer = viewer and pseudonym(services.ledger_keys.viewer, viewer)
+        # All of them before anything is held for any.
+        self._slots = [self._slot(number, placement) for number, placement in enumerate(request.placements)]
 
     def fill(self, number: int) -> PlacementDecision:
-        """Return what the placement of that number gets; raise UnknownReference when its slot is not active."""
-        placement = self._request.placements[number]
-        slot = self._snapshot.slots.get(placement.slot_id)
-        if slot is None:
-            raise UnknownReference("active slot", placement.slot_id, pointer=f"/placements/{number}/slot_id")
+        """Return what the placement of that number gets."""
+        placement, slot = self._request.placements[number], self._slots[number]
         bits = eligible(self._snapshot, self._request, placement, creatives=self._shown)
         sold_out = 0 if self._request.test else bits & self._serving.sold_out(placement.slot_id)
         decision_id = clock.fresh_id()
@@ -145,6 +145,12 @@ class _Page:
         if missing := placement.count - len(ads):
             metrics.decision_counter(reason).inc(missing)
         return PlacementDecision(placement_id=placement.id, ads=ads, no_bid_reason=reason if missing else None)
+
+    def _slot(self, number: int, placement: Placement) -> SlotTerms:
+        slot = self._snapshot.slots.get(placement.slot_id)
+        if slot is None:
+            raise UnknownReference("active slot", placement.slot_id, pointer=f"/placements/{number}/slot_id")
+        return slot
 
     def _hold(self, candidate: Candidate, decision_id: UUID, slot: SlotTerms) -> bool:
         if self._request.test or not candidate.limited:

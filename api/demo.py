@@ -1,20 +1,21 @@
 """The `demo` command: the service with a lived-in example, which a client of its own sets up and keeps alive.
 
-The client is one more process beside those of `serve`. It opens two accounts, as `ledger user create` does, and from
-then on does what others do too, over HTTP. Every command it gives carries an idempotency key, so that what a start that
-was interrupted left out is made up for by the next one, and nothing is made twice.
+Two accounts are opened as `ledger user create` does it; all else the client does as others do, over HTTP. It is a
+thread of the process that supervises those of `serve`, so that no password leaves it. Every command carries an
+idempotency key: what an interrupted start left out is made up for by the next one, and nothing is made twice.
 """
 
 import asyncio
 import secrets
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
 from operator import itemgetter
 from pathlib import Path
 from random import Random
+from threading import Thread
 from time import monotonic
 from typing import Any, Final, NamedTuple
 
@@ -25,16 +26,17 @@ import msgspec
 from api import example
 from api.ad_slot import Unanswered, ask, connected, report, token_of
 from api.example import Plan, Terms, Visit
-from api.lifeline import until_stopped
 from api.serve import address_of, serve
 from infra import clock, event_log, installation, settings, users
 from infra.database import Connection, connect
+from infra.settings import Settings
 
 ADMIN_EMAIL: Final = "admin@example.com"
 CLIENT_EMAIL: Final = "demo@ledger.invalid"
 """The account of the demo itself; a ledger that has it is one that the demo made."""
 
 START_SECONDS_MAX: Final = 60
+STOP_SECONDS_MAX: Final = 5
 POLL_SECONDS: Final = 0.05
 CONNECTIONS: Final = 4
 VISITS_AT_ONCE: Final = 100
@@ -80,16 +82,17 @@ def demo(*, host: str, port: int, data_dir: Path | None) -> None:
     place = f"in {found.data_dir.resolve()}" if found.embedded else "on the configured database"
     click.echo(f"Starting a campaign ledger {place} ...", err=True)
 
-    def beside(database_url: str) -> Mapping[str, Sequence[str]]:
+    def beside(database_url: str) -> AbstractContextManager[None]:
         asyncio.run(_check(database_url, found.admin_email))
-        return {"demo": [sys.executable, "-m", "api.demo", _url(address, port)]}
+        passwords = asyncio.run(_passwords(database_url))
+        return _meanwhile(be_client(_url(address, port), *passwords, found))
 
     # A line for each request would bury what is said here.
     log_level = "warning" if found.log_level == "info" else found.log_level
     serve(host=host, port=port, workers=1, data_dir=data_dir, background=True, log_level=log_level, beside=beside)
 
 
-async def be_client(url: str, password: str, client_password: str) -> None:
+async def be_client(url: str, password: str, client_password: str, found: Settings) -> None:
     """Set up what is missing of the example, say what to try, and send visitors until stopped."""
     async with connected(url, await _signed_in(url, client_password), connections=1) as (admin,):
         done = await _is_done(admin)
@@ -102,9 +105,38 @@ async def be_client(url: str, password: str, client_password: str) -> None:
             click.echo(f"\nThe ledger answers at {url}\n  sign in as  {ADMIN_EMAIL}\n  password    {password}\n")
             if not done:
                 await _play_a_day(admin, clients, slots)
-            click.echo(_next(url, access))
+            click.echo(_next(url, access, found))
             click.echo("Visitors keep coming. Ctrl-C ends it all; the next start goes on from here.")
             await _live(clients[0], slots)
+
+
+@contextmanager
+def _meanwhile(work: Coroutine[None, None, None]) -> Iterator[None]:
+    """Do something in a thread of its own, until the end."""
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(work)
+    ending = False
+
+    def run() -> None:
+        try:
+            loop.run_until_complete(task)
+        except asyncio.CancelledError:
+            pass
+        except (Unanswered, httpx.HTTPStatusError) as error:
+            if not ending:
+                click.echo(f"The demo's own client gives up, and a new start would go on: {error}", err=True)
+        finally:
+            loop.close()
+
+    thread = Thread(target=run, name="demo", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ending = True
+        with suppress(RuntimeError):  # it has come to its end already
+            loop.call_soon_threadsafe(task.cancel)
+        thread.join(STOP_SECONDS_MAX)
 
 
 async def _check(database_url: str, admin_email: str | None) -> None:
@@ -279,8 +311,7 @@ async def _command(admin: httpx.AsyncClient, path: str, body: Terms | None = Non
     return str(answer.raise_for_status().json()["id"])
 
 
-def _next(url: str, access: Access) -> str:
-    found = settings.read()
+def _next(url: str, access: Access, found: Settings) -> str:
     return NEXT.format(
         url=url,
         credentials=msgspec.json.encode({"email": ADMIN_EMAIL, "password": access.password}).decode(),
@@ -295,20 +326,3 @@ def _url(address: str, port: int) -> str:
     """Return where a client on this machine reaches what listens on an address."""
     near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104  looked up, not listened on
     return f"http://[{near}]:{port}" if ":" in near else f"http://{near}:{port}"
-
-
-def main() -> None:
-    """Be the client of the demo whose URL is the argument."""
-    found = settings.read()
-    try:
-        with installation.database(found) as database_url:
-            passwords = asyncio.run(_passwords(database_url))
-        asyncio.run(until_stopped(be_client(sys.argv[1], *passwords), found.lifeline))
-    except (Unanswered, httpx.HTTPStatusError) as error:
-        sys.exit(f"The demo's own client starts again: {error}")
-    except KeyboardInterrupt:
-        pass
-
-
-if __name__ == "__main__":
-    main()

@@ -153,8 +153,8 @@ def _complete(handler: HTTPRouteHandler, operation: Operation, versioned: set[st
     if handler.resolve_guards():
         operation.security = [{"access_token": []}]
     for parameter in operation.parameters or ():
-        if isinstance(parameter, Parameter):
-            _drop_null(parameter)
+        if isinstance(parameter, Parameter) and isinstance(parameter.schema, Schema):
+            _sharpen(parameter.schema)
     for status, response in (operation.responses or {}).items():
         if not isinstance(response, OpenAPIResponse):
             continue
@@ -178,11 +178,13 @@ def _alternatives(handler: HTTPRouteHandler) -> dict[str, OpenAPIMediaType]:
     }
 
 
-def _drop_null(parameter: Parameter) -> None:
-    """Describe an optional parameter by what it is when it is sent: there is no way to send null."""
-    schema = parameter.schema
-    if isinstance(schema, Schema) and schema.one_of is not None:
+def _sharpen(schema: Schema) -> None:
+    """Describe a parameter by what it is when it is sent: there is no way to send null, and bounds are whole."""
+    if schema.one_of is not None:
         (sent,) = (kind for kind in schema.one_of if isinstance(kind, Schema) and kind.type is not OpenAPIType.NULL)
         schema.one_of, schema.type, schema.format = None, sent.type, schema.format or sent.format
-    if isinstance(schema, Schema) and schema.enum is not None:
+    if schema.enum is not None:
         schema.type, schema.enum = OpenAPIType.STRING, [value for value in schema.enum if value is not None]
+    if schema.type is OpenAPIType.INTEGER:
+        schema.minimum = None if schema.minimum is None else int(schema.minimum)
+        schema.maximum = None if schema.maximum is None else int(schema.maximum)

@@ -1,26 +1,39 @@
 """What the doors to things that are listed have in common: how a page is asked for, and how one thing is answered."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Annotated, Final, TypeVar
 from uuid import UUID
 
+import msgspec
 import psycopg
 from litestar import Response
 from litestar.openapi.spec import Example
 from litestar.params import QueryParameter
-from msgspec import Struct
+from msgspec import Meta, Struct
 
+from api.problems import Malformed
 from api.services import Services
 from domain.errors import NotFound
 from infra.batch import Receipt
 from infra.database import Connection
+from projections import replay
+from projections.catalogue import named
 from projections.listing import LIMIT_DEFAULT, LIMIT_MAX, BadCursor, Listing, Page
+from projections.replay import Standing
 from projections.rows import ReadModel
 from projections.status import wait_for_commands
 
+Moment = int | datetime
+
 R = TypeVar("R", bound=Struct)
 
+POSITION_DIGITS_MAX: Final = 18
 WITHOUT_NUL: Final = r"^[^\x00]*$"
 """PostgreSQL has no text with that character in it."""
+
+_Time = Annotated[datetime, Meta(tz=True)]
 
 Limit = Annotated[int, QueryParameter(ge=1, le=LIMIT_MAX, description="How many rows at most.")]
 Cursor = Annotated[str | None, QueryParameter(max_length=1_000, description="The `next_cursor` of the page before.")]
@@ -37,13 +50,42 @@ Name = Annotated[
 ]
 
 
+_AsOf = Annotated[
+    str | None,
+    QueryParameter(
+        name="as_of",
+        max_length=50,
+        description="Answer as the ledger stood then: a position of the log, or a time as RFC 3339 has it, with a time "
+        "zone, which means the last entry recorded by then.",
+        examples=[Example(value="1200"), Example(value="2026-03-01T00:00:00Z")],
+    ),
+]
+
+
+def as_of(moment: _AsOf = None) -> Moment | None:
+    """Return the moment as of which an answer is asked for; None: as it is."""
+    if moment is None or (moment.isascii() and moment.isdigit() and len(moment) <= POSITION_DIGITS_MAX):
+        return None if moment is None else int(moment)
+    try:
+        return msgspec.convert(moment, _Time)
+    except msgspec.ValidationError as error:
+        raise Malformed(
+            "as_of is a position of the log, or a time with a time zone, such as 2026-03-01T00:00:00Z."
+        ) from error
+
+
 def listing(limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None, sort: Sort = "-created_at") -> Listing:
     """Return which page of a list is asked for."""
     return Listing(limit=limit, cursor=cursor, sort=sort)
 
 
-async def browse(services: Services, ledger_id: UUID, model: ReadModel[R], page: Listing, **filters: object) -> Page[R]:
-    """Return a page of a read model that holds every command that was answered."""
+async def browse(
+    services: Services, ledger_id: UUID, model: ReadModel[R], page: Listing, as_of: Moment | None, **filters: object
+) -> Page[R]:
+    """Return a page of a read model as of a moment, or of one that holds every command that was answered."""
+    if as_of is not None:
+        async with replayed(services, ledger_id, model.projection, as_of) as (connection, _):
+            return await read_page(connection, ledger_id, model, page, **filters)
     async with services.log.pool.connection() as connection:
         await wait_for_commands(connection, ledger_id, model.projection)
         return await read_page(connection, ledger_id, model, page, **filters)
@@ -60,11 +102,28 @@ async def read_page(
         raise BadCursor("The cursor is not one that this list handed out.", pointer="/cursor") from error
 
 
-async def show(services: Services, ledger_id: UUID, model: ReadModel[R], thing_id: UUID) -> Response[R]:
-    """Return one row of a read model that holds every command that was answered, its version as ETag."""
+@asynccontextmanager
+async def replayed(
+    services: Services, ledger_id: UUID, projection: str, as_of: Moment
+) -> AsyncIterator[tuple[Connection, Standing]]:
+    """Yield a connection on which a read model stands as of a moment, and that moment; raise BeyondHead."""
     async with services.log.pool.connection() as connection:
-        await wait_for_commands(connection, ledger_id, model.projection)
-        row = await model.read(connection, ledger_id, thing_id)
+        standing = await replay.standing(connection, ledger_id, as_of)
+    async with replay.replayed(services.database_url, named(projection), ledger_id, standing.position) as connection:
+        yield connection, standing
+
+
+async def show(
+    services: Services, ledger_id: UUID, model: ReadModel[R], thing_id: UUID, as_of: Moment | None
+) -> Response[R]:
+    """Return one row as of a moment, or of a read model that holds every command answered; its version as ETag."""
+    async with services.log.pool.connection() as connection:
+        if as_of is None:
+            await wait_for_commands(connection, ledger_id, model.projection)
+            row = await model.read(connection, ledger_id, thing_id)
+        else:
+            standing = await replay.standing(connection, ledger_id, as_of)
+            row = await replay.read_one(connection, model, ledger_id, thing_id, standing.position)
     if row is None:
         raise NotFound(model.thing, thing_id)
     return Response(row, headers={"ETag": f'"{getattr(row, "version", 0)}"'})

@@ -1,5 +1,7 @@
 """The door for those who run the service: is it alive, is it ready, what does it count."""
 
+import asyncio
+from contextlib import suppress
 from datetime import timedelta
 from typing import Final, Literal
 
@@ -17,8 +19,10 @@ from api.problems import NOT_READY_STATUS
 from api.services import Services
 from infra import clock, schema, tree
 from infra.database import Connection
+from infra.metrics import PROJECTION_LAG
 from projections import status
 
+CONNECTION_SECONDS_MAX: Final = 2
 BEHIND_MAX: Final = timedelta(seconds=15)
 """How long a projection may not have moved, with events waiting for it, before the service is not ready.
 
@@ -67,19 +71,30 @@ class OperationsController(Controller):
         found = await _readiness(services)
         return Response(found, status_code=200 if found.status == "ready" else NOT_READY_STATUS)
 
-    @get("/metrics", operation_id="metrics", media_type="text/plain", sync_to_thread=True)
-    def metrics(self) -> Response[bytes]:
-        """Show the counters of all workers, in the text format of Prometheus."""
-        registry = REGISTRY
-        if values.ValueClass.__name__ == "MmapedValue":
-            registry = CollectorRegistry()
-            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the package leaves it untyped
-        return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    @get("/metrics", operation_id="metrics", media_type="text/plain")
+    async def metrics(self, services: NamedDependency[Services]) -> Response[bytes]:
+        """Show what all workers have counted, and how far the read models are behind, in Prometheus' text format."""
+        with suppress(psycopg.Error, PoolTimeout, OSError):  # what was counted is wanted most when the database is gone
+            async with services.log.pool.connection(timeout=CONNECTION_SECONDS_MAX) as connection:
+                # Asked here, because the process that keeps the read models has no door to ask it at.
+                for projection in await status.read_status(connection, services.ledger_id):
+                    PROJECTION_LAG.labels(projection.name).set(projection.lag)
+        counted = await asyncio.to_thread(generate_latest, _registry())
+        return Response(counted, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _registry() -> CollectorRegistry:
+    """Return what is counted in this process or, where several share a folder, in all of them."""
+    if values.ValueClass.__name__ != "MmapedValue":
+        return REGISTRY
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the package leaves it untyped
+    return registry
 
 
 async def _readiness(services: Services) -> Readiness:
     try:
-        async with services.log.pool.connection(timeout=2) as connection:
+        async with services.log.pool.connection(timeout=CONNECTION_SECONDS_MAX) as connection:
             right_schema = await _has_right_schema(connection)
             behind = right_schema and await _is_behind(connection, services)
             unsealed = right_schema and await _is_unsealed(connection, services)

@@ -2,6 +2,8 @@
 
 import csv
 import io
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Annotated, Final, Literal, get_args
 from uuid import UUID
@@ -16,15 +18,15 @@ from msgspec import Meta, Struct, structs
 
 from api import lists, problems
 from api.access import may_read
-from api.lists import Limit
+from api.lists import Limit, Moment
 from api.problems import Malformed
 from api.services import Services
 from infra import clock, leasing
-from projections import budgets, delivery
+from infra.database import Connection
+from projections import budgets, delivery, status
 from projections.budgets import BudgetReport
 from projections.delivery import DeliveryQuery, DeliveryReport, Dimension
 from projections.listing import LIMIT_DEFAULT, BadCursor, Listing
-from projections.status import wait_for_commands
 
 OFFSET_DIGITS_MAX: Final = 9
 
@@ -32,11 +34,14 @@ CSV: Final = "text/csv"
 
 _Moment = Annotated[datetime, Meta(tz=True)]
 
+_DIMENSIONS: Final = "^(({0})(,({0}))*)?$".format("|".join(get_args(Dimension)))
+
 GroupBy = Annotated[
     str,
     QueryParameter(
         max_length=200,
         description=f"Any of {', '.join(get_args(Dimension))}, separated by commas.",
+        schema_extra={"pattern": _DIMENSIONS},
         examples=[Example(value="day,campaign")],
     ),
 ]
@@ -60,7 +65,12 @@ Until = Annotated[
 ]
 Format = Annotated[Literal["json", "csv"], QueryParameter(name="format", description="How to write the report.")]
 Offset = Annotated[
-    str | None, QueryParameter(max_length=OFFSET_DIGITS_MAX, description="The `next_cursor` of the page before.")
+    str | None,
+    QueryParameter(
+        max_length=OFFSET_DIGITS_MAX,
+        description="The `next_cursor` of the page before.",
+        schema_extra={"pattern": "^[0-9]+$"},
+    ),
 ]
 OfCampaign = Annotated[UUID | None, QueryParameter(description="Only this campaign.")]
 OfCreative = Annotated[UUID | None, QueryParameter(description="Only this creative.")]
@@ -96,26 +106,25 @@ class ReportController(Controller):
         ledger_id: NamedDependency[UUID],
         page: NamedDependency[Listing],
         services: NamedDependency[Services],
+        as_of: NamedDependency[Moment | None],
         advertiser_id: OfAdvertiser = None,
         campaign_id: OfCampaign = None,
     ) -> BudgetReports:
-        """Show what each campaign may spend, has spent, and has left."""
-        async with services.log.pool.connection() as connection:
-            position = await wait_for_commands(connection, ledger_id, budgets.PROJECTION.name)
-            rows = await lists.read_page(
-                connection,
-                ledger_id,
-                budgets.READ_MODEL,
-                page,
-                advertiser_id=advertiser_id,
-                campaign_id=campaign_id,
-            )
+        """Show what each campaign may spend, has spent, and has left.
+
+        As of a moment, `today` is the day of that moment; `held` and `leased` are null, for the log does not say.
+        """
+        filters = {"advertiser_id": advertiser_id, "campaign_id": campaign_id}
+        async with _standing(services, ledger_id, budgets.PROJECTION.name, as_of) as (connection, now):
+            position = await status.read_position(connection, ledger_id, budgets.PROJECTION.name)
+            rows = await lists.read_page(connection, ledger_id, budgets.READ_MODEL, page, **filters)
             campaigns = [row.campaign_id for row in rows.items]
-            leased = await leasing.leased_impressions(connection, ledger_id, campaigns)
-        now = clock.now()
+            leased = {} if as_of is not None else await leasing.leased_impressions(connection, ledger_id, campaigns)
         held = services.serving.holds.held
         items = [
-            budgets.report(row, held=held(row.campaign_id), leased=leased.get(row.campaign_id, 0), now=now)
+            budgets.report(row, now=now)
+            if as_of is not None
+            else budgets.report(row, now=now, held=held(row.campaign_id), leased=leased.get(row.campaign_id, 0))
             for row in rows.items
         ]
         return BudgetReports(items=items, next_cursor=rows.next_cursor, position=position)
@@ -131,6 +140,7 @@ class ReportController(Controller):
         self,
         ledger_id: NamedDependency[UUID],
         services: NamedDependency[Services],
+        as_of: NamedDependency[Moment | None],
         group_by: GroupBy = "campaign",
         since: Since = None,
         until: Until = None,
@@ -153,14 +163,30 @@ class ReportController(Controller):
             slot_id=slot_id,
         )
         offset = _offset(cursor)
-        async with services.log.pool.connection() as connection, connection.transaction():
-            await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            position = await delivery.read_position(connection, ledger_id)
+        async with _standing(services, ledger_id, delivery.PROJECTION.name, as_of) as (connection, _):
+            position = await status.read_position(connection, ledger_id, delivery.PROJECTION.name)
             lines = await delivery.read_report(connection, ledger_id, query, limit=limit + 1, offset=offset)
         following = str(offset + limit) if len(lines) > limit else None
         if report_format == "csv":
             return _as_csv(query, lines[:limit], following)
         return Response(DeliveryReports(items=lines[:limit], next_cursor=following, position=position))
+
+
+@asynccontextmanager
+async def _standing(
+    services: Services, ledger_id: UUID, projection: str, as_of: Moment | None
+) -> AsyncIterator[tuple[Connection, datetime]]:
+    """Yield a connection on which a read model stands still, as of a moment or as it is now; and that time."""
+    if as_of is not None:
+        async with lists.replayed(services, ledger_id, projection, as_of) as (connection, standing):
+            yield connection, standing.at
+        return
+    async with services.log.pool.connection() as connection:
+        if projection != delivery.PROJECTION.name:  # commands change nothing in what was delivered
+            await status.wait_for_commands(connection, ledger_id, projection)
+        async with connection.transaction():
+            await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            yield connection, clock.now()
 
 
 def _dimensions(text: str) -> tuple[Dimension, ...]:

@@ -26,7 +26,7 @@ IdempotencyKey = Annotated[
     HeaderParameter(
         name="Idempotency-Key",
         description="A name for this request: sent again, it is answered as the first time and does nothing more.",
-        schema_extra={"type": "string", "min_length": 1, "max_length": IDEMPOTENCY_KEY_CHARACTERS_MAX},
+        schema_extra={"max_length": IDEMPOTENCY_KEY_CHARACTERS_MAX, "pattern": "^[ -~]+$"},
     ),
 ]
 IfMatch = Annotated[
@@ -58,7 +58,10 @@ def _decoder(kind: type[object]) -> msgspec.json.Decoder[Any]:
 
 
 def ledger_of(request: Request[Any, Any, Any]) -> UUID:
-    """Return the ledger of who reads."""
+    """Return the ledger of who reads; raise Malformed for a parameter that is null, and would pass for left out."""
+    for name, value in request.query_params.items():
+        if value == "null" and name != "name":  # somebody may be called that
+            raise Malformed(f"{name} is null; leave out what is not asked for.")
     return claims_of(request).ledger
 
 

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import sleep
@@ -43,12 +43,12 @@ def serve(
     data_dir: Path | None,
     background: bool,
     log_level: str | None = None,
-    beside: Callable[[str], Mapping[str, Sequence[str]]] | None = None,
+    beside: Callable[[str], AbstractContextManager[None]] | None = None,
 ) -> None:
     """Serve until told to stop; what was accepted by then is durable. Raise CannotListen.
 
-    `log_level` goes before the configured one. `beside` is given the URL of the prepared database and names further
-    processes to keep running.
+    `log_level` goes before the configured one. `beside` is given the URL of the prepared database, and returns what is
+    entered before the first process starts and left after the last has ended.
     """
     # An orderly end, whatever is going on: so that the service's own PostgreSQL does not stay behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -65,7 +65,7 @@ def serve(
             log_keys.read(found)  # refused here, and not by a process that is started again and again
             commands["background"] = [sys.executable, "-m", "api.cli", "work"]
         if beside is not None:
-            commands |= beside(url)
+            stack.enter_context(beside(url))
         with suppress(KeyboardInterrupt):
             _supervise(commands, found, Path(metrics_dir) if workers > 1 else None, log_level)
 

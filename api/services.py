@@ -17,6 +17,7 @@ class Services(NamedTuple):
     """The log, the keys, and what can be served, of the one ledger of this process."""
 
     settings: Settings
+    database_url: str
     ledger_id: UUID
     log: Log
     keys: Keys

@@ -10,6 +10,7 @@ from msgspec import Struct, structs
 
 from api import lists, problems
 from api.access import may_manage, may_read
+from api.lists import Moment
 from api.services import Services
 from domain.events import Availability
 from domain.slot import SLOT, ChangeSlot, CreateSlot, IssueSlotKey, RevokeSlotKey, SlotCommand
@@ -39,18 +40,23 @@ class SlotController(Controller):
         ledger_id: NamedDependency[UUID],
         page: NamedDependency[Listing],
         services: NamedDependency[Services],
+        as_of: NamedDependency[Moment | None],
         status: Annotated[Availability | None, QueryParameter(description="Only those with this status.")] = None,
         name: lists.Name = None,
     ) -> Page[SlotRow]:
         """List slots."""
-        return await lists.browse(services, ledger_id, READ_MODEL, page, status=status, name=name)
+        return await lists.browse(services, ledger_id, READ_MODEL, page, as_of, status=status, name=name)
 
-    @get("/{slot_id:uuid}", operation_id="get_slot", guards=[may_read], responses=problems.READING_ONE)
+    @get("/{slot_id:uuid}", operation_id="get_slot", guards=[may_read], responses=problems.LISTING_OF_ONE)
     async def show(
-        self, slot_id: FromPath[UUID], ledger_id: NamedDependency[UUID], services: NamedDependency[Services]
+        self,
+        slot_id: FromPath[UUID],
+        ledger_id: NamedDependency[UUID],
+        services: NamedDependency[Services],
+        as_of: NamedDependency[Moment | None],
     ) -> Response[SlotRow]:
         """Show a slot."""
-        return await lists.show(services, ledger_id, READ_MODEL, slot_id)
+        return await lists.show(services, ledger_id, READ_MODEL, slot_id, as_of)
 
     @post(operation_id="create_slot", guards=[may_manage], responses=problems.CREATING)
     async def create(

@@ -138,6 +138,17 @@ async def read_head(connection: Connection, ledger_id: UUID) -> Head:
     return msgspec.convert(await cursor.fetchone(), Head)
 
 
+async def read_recorded_at(connection: Connection, ledger_id: UUID, position: int) -> datetime:
+    """Return when the entry at a position was recorded."""
+    cursor = await connection.execute(
+        "SELECT recorded_at FROM events WHERE ledger_id = %s AND position = %s", (ledger_id, position)
+    )
+    row = await cursor.fetchone()
+    assert row is not None  # noqa: S101  positions have no gaps, and the log is never cut
+    recorded_at: datetime = row["recorded_at"]
+    return recorded_at
+
+
 async def read_streams(connection: Connection, ledger_id: UUID, streams: Iterable[str]) -> dict[str, list[Recorded]]:
     """Return the entries of streams, in the order of their versions; a stream that has not begun is empty."""
     found: dict[str, list[Recorded]] = {stream: [] for stream in streams}
@@ -165,17 +176,19 @@ async def read_texts(
     ledger_id: UUID,
     position: int,
     *,
+    until: int | None = None,
     catalogue_only: bool = False,
     event_type: str | None = None,
     stream: str | None = None,
     limit: int = PAGE_ENTRIES,
 ) -> list[Text]:
-    """Return up to `limit` entries after a position, in order.
+    """Return up to `limit` entries after a position, none of them after `until`, in order.
 
     `catalogue_only` leaves the deliveries out; `event_type` and `stream` leave only those of one type or stream.
     """
     # The predicate is that of a partial index: the catalogue is read without passing over millions of deliveries.
     conditions = "AND stream_id !~~ 'decision-%%'" if catalogue_only else ""
+    conditions += " AND position <= %(until)s" if until is not None else ""
     conditions += " AND type = %(event_type)s" if event_type is not None else ""
     conditions += " AND stream_id = %(stream)s" if stream is not None else ""
     cursor = connection.cursor(row_factory=tuple_row)
@@ -188,6 +201,7 @@ async def read_texts(
         {
             "ledger_id": ledger_id,
             "position": position,
+            "until": until,
             "event_type": event_type,
             "stream": stream,
             "limit": limit,

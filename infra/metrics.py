@@ -25,6 +25,12 @@ SEALING_REFUSED: Final = Gauge(
 PROJECTION_LAG: Final = Gauge(
     "ledger_projection_lag_events", "How far a projection is behind its log.", ["projection"], multiprocess_mode="max"
 )
+PROJECTION_DIFFERENCES: Final = Gauge(
+    "ledger_projection_differing_keys",
+    "Keys of a projection that differed from the same one made anew, when they were last compared.",
+    ["projection"],
+    multiprocess_mode="max",
+)
 
 
 # Looking a label up costs more than counting; the labels of hot paths are few, and looked up once.

@@ -100,7 +100,8 @@ class Today(Struct, frozen=True, kw_only=True):
 class BudgetReport(Struct, frozen=True, kw_only=True):
     """A campaign's money: spent, and remaining (null: no limit).
 
-    `leased` impressions are set aside for workers to promise; `held` of them the answering worker has promised.
+    `leased` impressions are set aside for workers to promise; `held` of them the answering worker has promised. As of a
+    moment both are null, for the log does not say.
     """
 
     campaign_id: UUID
@@ -117,8 +118,8 @@ class BudgetReport(Struct, frozen=True, kw_only=True):
     clicks: int
     billed_clicks: int
     spent_micros: int
-    held: int
-    leased: int
+    held: int | None
+    leased: int | None
     remaining_micros: int | None
     remaining_impressions: int | None
     today: Today
@@ -200,7 +201,7 @@ async def write(connection: Connection, ledger_id: UUID, batch: Sequence[Recorde
     await upsert(connection, spendings, ledger_id, list(rows.values()))
 
 
-def report(row: SpendingRow, *, held: int, leased: int, now: datetime) -> BudgetReport:
+def report(row: SpendingRow, *, now: datetime, held: int | None = None, leased: int | None = None) -> BudgetReport:
     """Return a campaign's money as of now, with the impressions set aside for workers and those one has promised."""
     day = local_date(now, row.timezone)
     current = _on_day(row, now)

@@ -5,10 +5,24 @@ from typing import Final, assert_never
 from uuid import UUID
 
 from msgspec import Struct, structs
-from sqlalchemy import BigInteger, Column, Date, DateTime, Index, Integer, SmallInteger, Table, Text, Uuid, or_, select
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Date,
+    DateTime,
+    Index,
+    Integer,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    and_,
+    or_,
+    select,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
-from domain.campaign import ENTERS, Active, Completed, Draft, Paused
+from domain.campaign import CLOCK, ENTERS, Draft
 from domain.decider import begun, named_fields
 from domain.events import (
     CampaignActivated,
@@ -97,10 +111,12 @@ def fold(row: CampaignRow | None, recorded: Recorded) -> CampaignRow:
 
 
 async def ending(connection: Connection, ledger_id: UUID, day: date) -> list[UUID]:
-    """Return the campaigns that are not closed and have an end or expiry date before a day, in whatever time zone."""
-    over = or_(campaigns.c.end_date < day, campaigns.c.expiry_date < day)
-    open_ = campaigns.c.status.in_([str(phase.__struct_config__.tag) for phase in (Draft, Active, Paused, Completed)])
-    statement = select(campaigns.c.id).where(campaigns.c.ledger_id == ledger_id, open_, over)
+    """Return the campaigns that the clock may have to do with: their date lies before a day, in whatever time zone."""
+    due = (
+        and_(campaigns.c[field] < day, campaigns.c.status.in_([str(phase.__struct_config__.tag) for phase in phases]))
+        for field, phases, _ in CLOCK
+    )
+    statement = select(campaigns.c.id).where(campaigns.c.ledger_id == ledger_id, or_(*due))
     return [row.id for row in await fetch(connection, statement, _Id)]
 
 

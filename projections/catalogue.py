@@ -1,5 +1,6 @@
 """All projections, in one tuple that can be read."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from projections import advertisers, budgets, campaigns, creatives, delivery, history, slots
@@ -14,3 +15,11 @@ PROJECTIONS: Final[tuple[Projection, ...]] = (
     delivery.PROJECTION,
     history.PROJECTION,
 )
+
+
+_BY_NAME: Final[Mapping[str, Projection]] = {projection.name: projection for projection in PROJECTIONS}
+
+
+def named(name: str) -> Projection:
+    """Return a projection by its name."""
+    return _BY_NAME[name]

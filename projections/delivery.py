@@ -96,6 +96,40 @@ async def write(connection: Connection, ledger_id: UUID, batch: Sequence[Recorde
     )
 
 
+# The same as `fold` and `write` of a batch, where the entries are: five times as fast, for making the table anew.
+_WRITE_RANGE: Final = """
+    INSERT INTO deliveries
+    SELECT %(ledger_id)s, date_trunc('hour', recorded.occurred_at),
+        campaign_id, creative_id, advertiser_id, slot_id,
+        coalesce(country, ''), coalesce(region, ''), coalesce(city, ''), currency, coalesce(reason, ''),
+        count(*) FILTER (WHERE events.type = 'impression_recorded'),
+        count(*) FILTER (WHERE events.type = 'view_recorded'),
+        count(*) FILTER (WHERE events.type = 'click_recorded'),
+        coalesce(sum(price_micros) FILTER (WHERE billed), 0)
+    FROM events,
+        json_to_record(entry) AS recorded (occurred_at timestamptz, event json),
+        json_to_record(recorded.event) AS event (
+            campaign_id uuid, creative_id uuid, advertiser_id uuid, slot_id uuid, country text, region text, city text,
+            currency text, reason text, price_micros bigint, billed boolean
+        )
+    WHERE ledger_id = %(ledger_id)s AND position > %(after)s AND position <= %(until)s
+        AND events.type IN ('impression_recorded', 'view_recorded', 'click_recorded')
+    GROUP BY 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
+    ON CONFLICT (
+        ledger_id, hour, campaign_id, creative_id, advertiser_id, slot_id, country, region, city, currency, reason
+    ) DO UPDATE SET
+        impressions = deliveries.impressions + EXCLUDED.impressions,
+        views = deliveries.views + EXCLUDED.views,
+        clicks = deliveries.clicks + EXCLUDED.clicks,
+        spent_micros = deliveries.spent_micros + EXCLUDED.spent_micros
+"""
+
+
+async def write_range(connection: Connection, ledger_id: UUID, after: int, until: int) -> None:
+    """Add the entries after one position, up to another, to the table; raise psycopg.DataError when one is malformed."""
+    await connection.execute(_WRITE_RANGE, {"ledger_id": ledger_id, "after": after, "until": until})
+
+
 def fold(batch: Sequence[Recorded]) -> list[DeliveryRow]:
     """Return what a batch adds, one row for all that has everything in common."""
     counts: dict[tuple[object, ...], list[int]] = {}
@@ -229,14 +263,6 @@ PROJECTION: Final = Projection(
     key=lambda recorded: recorded.entry.stream,
     write=write,
     table=deliveries,
+    write_range=write_range,
     catalogue_only=False,
 )
-
-
-async def read_position(connection: Connection, ledger_id: UUID) -> int:
-    """Return the position of the log that the report stands at."""
-    cursor = await connection.execute(
-        "SELECT position FROM checkpoints WHERE ledger_id = %s AND projection = %s", (ledger_id, PROJECTION.name)
-    )
-    row = await cursor.fetchone()
-    return 0 if row is None else int(row["position"])

@@ -78,14 +78,23 @@ async def write(connection: Connection, ledger_id: UUID, batch: Sequence[Recorde
 
 
 async def read(
-    connection: Connection, ledger_id: UUID, campaign_id: UUID, *, cursor: str | None, limit: int
+    connection: Connection,
+    ledger_id: UUID,
+    campaign_id: UUID,
+    *,
+    cursor: str | None,
+    limit: int,
+    until: int | None = None,
 ) -> Page[HistoryRow]:
-    """Return the events of a campaign, oldest first; raise NotFound when there is no such campaign."""
+    """Return the events of a campaign up to a position, oldest first; raise NotFound when there is no such campaign."""
     after = version_after(cursor)
+    # A row of this read model never changes, so what stood at a position is what has come by it.
+    conditions = [] if until is None else [histories.c.position <= until]
     columns = [histories.columns[name] for name in HistoryRow.__struct_fields__]
     statement = (
         select(*columns)
         .where(histories.c.ledger_id == ledger_id, histories.c.campaign_id == campaign_id, histories.c.version > after)
+        .where(*conditions)
         .order_by(histories.c.version)
         .limit(limit + 1)
     )

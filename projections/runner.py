@@ -14,8 +14,8 @@ from uuid import UUID
 import msgspec
 import psycopg
 import structlog
-from sqlalchemy import Table
 from msgspec import Struct
+from sqlalchemy import Table
 
 from domain.events import Event
 from infra import clock, metrics
@@ -23,6 +23,10 @@ from infra.database import Connection, connect
 from infra.event_log import CHANNEL, Recorded, Text, decode_entry, read_texts
 
 BATCH_ENTRIES_MAX: Final = 5_000
+POSITION_MAX: Final = 2**62
+RANGE_ENTRIES_MAX: Final = 100_000
+"""How much is lost, and done again, when making a read model anew is interrupted."""
+
 POLL_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 1.0
 
@@ -34,6 +38,7 @@ class Projection(NamedTuple):
 
     `write` folds a batch, all of event types that are handled, into `table`; `key` names the row an entry ends up
     in, which is what is parked when an entry cannot be applied. `catalogue_only` says that it handles no delivery.
+    `write_range` does what `write` does to all entries after one position, up to another, without fetching them.
     """
 
     name: str
@@ -43,6 +48,7 @@ class Projection(NamedTuple):
     write: Callable[[Connection, UUID, Sequence[Recorded]], Awaitable[None]]
     table: Table
     catalogue_only: bool = True
+    write_range: Callable[[Connection, UUID, int, int], Awaitable[None]] | None = None
 
 
 class _Envelope(Struct, frozen=True, kw_only=True):
@@ -68,12 +74,7 @@ async def catch_up(connection: Connection, projection: Projection) -> None:
 
 
 async def advance(
-    connection: Connection,
-    projection: Projection,
-    ledger_id: UUID,
-    *,
-    until: int = POSITION_MAX,
-    limit: int = BATCH_ENTRIES_MAX,
+    connection: Connection, projection: Projection, ledger_id: UUID, *, until: int = POSITION_MAX
 ) -> int:
     """Apply the next batch of one ledger, nothing after `until`; return the position that the projection has come to.
 
@@ -81,23 +82,59 @@ async def advance(
     """
     async with connection.transaction():
         position, head = await _begin(connection, projection, ledger_id)
+        # Whoever had to wait for the checkpoint has an old head, maybe one that the other runner has passed.
+        end = max(position, min(head, until))
         texts = await read_texts(
-            connection, ledger_id, position, catalogue_only=projection.catalogue_only, limit=BATCH_ENTRIES_MAX
+            connection,
+            ledger_id,
+            position,
+            until=end,
+            catalogue_only=projection.catalogue_only,
+            limit=BATCH_ENTRIES_MAX,
         )
-        # A page that is not full has seen everything up to the head that was read before it. Whoever had to wait for
-        # the checkpoint has an old head, maybe one that the other runner has passed.
-        full = len(texts) == BATCH_ENTRIES_MAX
-        end = texts[-1].position if full else max(position, head, texts[-1].position if texts else 0)
+        if len(texts) == BATCH_ENTRIES_MAX:  # a page that is not full has seen everything up to there
+            end = texts[-1].position
         await _apply(connection, projection, ledger_id, texts)
-        await connection.execute(
-            """
-            UPDATE checkpoints SET position = %(end)s, updated_at = %(now)s
-            WHERE ledger_id = %(ledger_id)s AND projection = %(projection)s
-            """,
-            {"end": end, "now": clock.now(), "ledger_id": ledger_id, "projection": projection.name},
-        )
-    metrics.PROJECTION_LAG.labels(projection.name).set(max(0, head - end))
+        await _reach(connection, projection, ledger_id, end)
+    if until == POSITION_MAX:
+        metrics.PROJECTION_LAG.labels(projection.name).set(max(0, head - end))
     return end
+
+
+async def leap(connection: Connection, projection: Projection, ledger_id: UUID, *, until: int) -> int:
+    """Apply as many of the next entries as can be in one statement, or a batch; return the position come to.
+
+    `until` is not after the head. Where something is parked, or will be, entries are applied one batch at a time.
+    """
+    if projection.write_range is not None:
+        with suppress(psycopg.DataError):
+            async with connection.transaction():
+                position, _ = await _begin(connection, projection, ledger_id)
+                if not await _parked(connection, projection, ledger_id):
+                    end = max(position, min(until, position + RANGE_ENTRIES_MAX))
+                    await projection.write_range(connection, ledger_id, position, end)
+                    await _reach(connection, projection, ledger_id, end)
+                    return end
+    return await advance(connection, projection, ledger_id, until=until)
+
+
+async def _reach(connection: Connection, projection: Projection, ledger_id: UUID, position: int) -> None:
+    await connection.execute(
+        """
+        UPDATE checkpoints SET position = %(position)s, updated_at = %(now)s
+        WHERE ledger_id = %(ledger_id)s AND projection = %(projection)s
+        """,
+        {"position": position, "now": clock.now(), "ledger_id": ledger_id, "projection": projection.name},
+    )
+
+
+async def _parked(connection: Connection, projection: Projection, ledger_id: UUID) -> dict[str, int]:
+    """Return the keys that are parked, each with its first position."""
+    cursor = await connection.execute(
+        "SELECT key, min(position) AS since FROM parked_events WHERE ledger_id = %s AND projection = %s GROUP BY key",
+        (ledger_id, projection.name),
+    )
+    return {row["key"]: row["since"] for row in await cursor.fetchall()}
 
 
 async def _listen(url: str, awake: asyncio.Condition) -> None:
@@ -222,11 +259,7 @@ async def _apply_key(
 async def _without_parked(
     connection: Connection, projection: Projection, ledger_id: UUID, batch: list[Recorded]
 ) -> list[Recorded]:
-    cursor = await connection.execute(
-        "SELECT key, min(position) AS since FROM parked_events WHERE ledger_id = %s AND projection = %s GROUP BY key",
-        (ledger_id, projection.name),
-    )
-    parked = {row["key"]: row["since"] for row in await cursor.fetchall()}
+    parked = await _parked(connection, projection, ledger_id)
     if not parked:
         return batch
     kept: list[Recorded] = []

@@ -45,6 +45,7 @@ class Serving:
         self.holds: Final = holds
         self.snapshot = Snapshot()
         self.position = 0
+        self._changed = False
         self._frozen_at = float("-inf")
         self._sold_out: dict[UUID, tuple[Lineup, int, int]] = {}
         self._campaigns: dict[UUID, Campaign] = {}
@@ -69,11 +70,10 @@ class Serving:
 
     async def refresh(self, connection: Connection) -> None:
         """Take in what the log has gained, and swap in a new snapshot if that changes what can be served."""
-        changed = False
         async for recorded in read_catalogue(connection, self.ledger_id, self.position):
-            changed |= self._take(recorded)
+            self._changed |= self._take(recorded)
             self.position = recorded.position
-        if changed:
+        if self._changed:  # also by what was read before a connection was lost
             # In a thread, so that requests are answered from the old snapshot while a large one is made.
             self.snapshot = await asyncio.to_thread(
                 index,
@@ -82,6 +82,7 @@ class Serving:
                 creatives=dict(self._creatives),
                 slots=dict(self._slots),
             )
+            self._changed = False
             self.holds.know(self.snapshot.limited)
             self._spare_collector()
 

@@ -47,6 +47,15 @@ async def read_status(connection: Connection, ledger_id: UUID) -> list[Projectio
     return as_structs(await cursor.fetchall(), ProjectionStatus)
 
 
+async def read_position(connection: Connection, ledger_id: UUID, projection: str) -> int:
+    """Return the position of the log that a read model stands at."""
+    cursor = await connection.execute(
+        "SELECT position FROM checkpoints WHERE ledger_id = %s AND projection = %s", (ledger_id, projection)
+    )
+    row = await cursor.fetchone()
+    return 0 if row is None else int(row["position"])
+
+
 async def wait_for_commands(connection: Connection, ledger_id: UUID, projection: str) -> int:
     """Wait until a projection holds every command that was answered, and return its position.
 

@@ -355,9 +355,10 @@ def _protect() -> None:
     op.execute("GRANT USAGE ON SCHEMA public TO ledger_app")
     op.execute("GRANT SELECT, INSERT ON events, ledgers, idempotency_keys TO ledger_app")
     op.execute("GRANT SELECT, INSERT, UPDATE ON ledger_heads, budgets, checkpoints, users TO ledger_app")
-    op.execute(
-        "GRANT SELECT, INSERT, UPDATE, DELETE ON parked_events, refresh_tokens, login_attempts, workers, leases TO ledger_app"
-    )
+    op.execute("""
+        GRANT SELECT, INSERT, UPDATE, DELETE
+        ON parked_events, refresh_tokens, login_attempts, workers, leases TO ledger_app
+    """)
     op.execute("""
         GRANT SELECT, INSERT, UPDATE, DELETE
         ON advertisers, campaigns, creatives, slots, spendings, deliveries, histories TO ledger_app

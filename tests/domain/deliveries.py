@@ -74,10 +74,22 @@ pricings: Final = (
     | st.integers(1, 5).map(lambda price: Pricing(model="cpc", price_micros=price))
     | st.integers(1, 12).map(lambda price: Pricing(model="flat", price_micros=price))
 )
-limits: Final = st.fixed_dictionaries({}, optional={name: st.none() | st.integers(1, 20) for name in LIMITS})
 timezones: Final = st.sampled_from(["UTC", "Asia/Shanghai", "America/New_York"])
-budgets: Final = st.builds(
-    lambda timezone, named: Budget(campaign_id=CAMPAIGN_ID, timezone=timezone, day=date(2026, 3, 9), **named),
-    timezones,
-    limits,
-)
+
+
+def limits_up_to(most: int) -> st.SearchStrategy[dict[str, int | None]]:
+    """Return changes of limits, each of which may be set or lifted or left alone."""
+    return st.fixed_dictionaries({}, optional={name: st.none() | st.integers(1, most) for name in LIMITS})
+
+
+def budgets_up_to(most: int) -> st.SearchStrategy[Budget]:
+    """Return budgets with nothing spent and limits of at most so much."""
+    return st.builds(
+        lambda timezone, named: Budget(campaign_id=CAMPAIGN_ID, timezone=timezone, day=date(2026, 3, 9), **named),
+        timezones,
+        limits_up_to(most),
+    )
+
+
+limits: Final = limits_up_to(20)
+budgets: Final = budgets_up_to(20)

@@ -245,7 +245,9 @@ def batches(draw: st.DrawFn, *, distinct: bool = False, leased_max: int = 3) -> 
         for key, impressions in has.items()
     }
     facts = st.tuples(st.integers(1, 12), kinds, st.sampled_from(["", "", "", "late", "test", "released"]))
-    many = st.lists(facts, max_size=25, unique_by=itemgetter(0)) if distinct else st.lists(facts, max_size=25)
+    few_or_many = st.sampled_from([0, 8]).flatmap(
+        lambda least: st.lists(facts, min_size=least, max_size=25, unique_by=itemgetter(0) if distinct else None)
+    )
     second = int(NOON.timestamp())
     deliveries = [
         delivery(
@@ -260,7 +262,7 @@ def batches(draw: st.DrawFn, *, distinct: bool = False, leased_max: int = 3) -> 
                 test=flaw == "test",
             ),
         )
-        for number, kind, flaw in draw(many)
+        for number, kind, flaw in draw(few_or_many)
     ]
     return Batch(deliveries, budgets, has)
 

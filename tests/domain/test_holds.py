@@ -1,20 +1,28 @@
 """Holds: a worker promises what it leased, each impression once, and what is not used can be used again."""
 
+from itertools import pairwise
 from typing import Any, Final
 from uuid import UUID
 
 import pytest
 from hypothesis import given as for_all
 from hypothesis import strategies as st
-from msgspec import structs
 
 from domain.budget import Budget, headroom, on_day
-from domain.holds import MARGIN_SECONDS, RENEW_SECONDS, STOCK_IMPRESSIONS_MIN, Holds
+from domain.holds import (
+    CLOCKS_SECONDS,
+    MARGIN_SECONDS,
+    OFFERS_MAX,
+    PATIENCE_SECONDS_MAX,
+    RENEW_SECONDS,
+    STOCK_IMPRESSIONS_MIN,
+    Holds,
+)
 from domain.leasing import LEASE_SECONDS, Want
 from domain.values import Pricing
-from tests.domain.deliveries import CAMPAIGN_ID, CAMPAIGN_IDS, budgets, limits, pricings
+from tests.domain.deliveries import CAMPAIGN_ID, CAMPAIGN_IDS, budgets_up_to, limits_up_to, pricings
 from tests.domain.strategies import law
-from tests.domain.workers import HOLD_SECONDS, SILENCE_SECONDS, Ledger
+from tests.domain.workers import HOLD_SECONDS, SILENCE_SECONDS, Move, happen, ledger_of, moves
 
 OTHER_ID: Final = CAMPAIGN_IDS[1]
 FIRST, SECOND, THIRD = UUID(int=1), UUID(int=2), UUID(int=3)
@@ -34,9 +42,9 @@ def takes(holds: Holds, decision_id: UUID, *, at: float = 0.0, campaign_id: UUID
     return holds.take(campaign_id, decision_id, tick=at, hold_seconds=HOLD_SECONDS)
 
 
-def want(impressions: int, campaign_id: UUID = CAMPAIGN_ID) -> Want:
+def want(impressions: int, *, offers: int = 0) -> Want:
     """Return what a worker asks for."""
-    return Want(campaign_id=campaign_id, impressions=impressions)
+    return Want(campaign_id=CAMPAIGN_ID, impressions=impressions, offers=offers)
 
 
 def test_a_worker_promises_what_it_leased() -> None:
@@ -84,7 +92,7 @@ def test_what_was_confirmed_is_used_up() -> None:
 
 
 def test_what_another_worker_confirmed_is_asked_about() -> None:
-    """A hold closed elsewhere is open no more, and the ledger is asked what is left before anything is free."""
+    """A hold closed elsewhere is open no more, and the ledger is asked what is left."""
     holds = stocked(STOCK_IMPRESSIONS_MIN)
     takes(holds, FIRST)
     holds.confirm_elsewhere([SECOND])
@@ -95,18 +103,32 @@ def test_what_another_worker_confirmed_is_asked_about() -> None:
     assert holds.wants(3.0) == []
 
 
+def test_an_answer_may_be_older_than_what_another_worker_confirmed() -> None:
+    """What was confirmed elsewhere while an answer was on its way is not taken for free because of that answer."""
+    holds = stocked(1)
+    takes(holds, FIRST)
+    assert holds.wants(1.0) == [want(STOCK_IMPRESSIONS_MIN)]
+    holds.confirm_elsewhere([FIRST])
+    holds.granted({CAMPAIGN_ID: 1}, asked=1.0)
+    assert not takes(holds, SECOND, at=1.0)
+    assert holds.wants(1.0) == [want(STOCK_IMPRESSIONS_MIN)]
+    holds.granted({CAMPAIGN_ID: 1}, asked=1.0)
+    assert takes(holds, SECOND, at=1.0)
+
+
 def test_what_expired_is_free_when_the_ledger_says_so() -> None:
     """A hold that is over may have been confirmed elsewhere: only the ledger knows whether its impression is left."""
+    over = HOLD_SECONDS + CLOCKS_SECONDS
     for left, free in ((1, True), (0, False)):
         holds = stocked(1)
         takes(holds, FIRST)
-        assert holds.wants(59.0) == [want(STOCK_IMPRESSIONS_MIN)]
+        assert holds.wants(over - 0.1) == [want(STOCK_IMPRESSIONS_MIN)]
         assert holds.held(CAMPAIGN_ID) == 1
-        assert holds.wants(60.0) == [want(STOCK_IMPRESSIONS_MIN)]
+        assert holds.wants(over) == [want(STOCK_IMPRESSIONS_MIN)]
         assert holds.held(CAMPAIGN_ID) == 0
-        assert not takes(holds, SECOND, at=60.0)
-        holds.granted({CAMPAIGN_ID: left}, asked=60.0)
-        assert takes(holds, SECOND, at=61.0) == free
+        assert not takes(holds, SECOND, at=over)
+        holds.granted({CAMPAIGN_ID: left}, asked=over)
+        assert takes(holds, SECOND, at=over) == free
 
 
 def test_what_is_held_is_not_granted_again() -> None:
@@ -121,12 +143,18 @@ def test_what_is_held_is_not_granted_again() -> None:
 
 
 def test_leases_are_over_before_the_ledger_takes_them_back() -> None:
-    """A worker that was not heard of for some time promises nothing more, until it is answered again."""
+    """A worker that was not answered for some time promises nothing more, until it is told anew what it has."""
     end = 100.0 + LEASE_SECONDS - MARGIN_SECONDS
     holds = stocked(3, at=100.0)
     assert takes(holds, FIRST, at=end - 0.1)
     assert not takes(holds, SECOND, at=end)
-    holds.granted({}, asked=100.5)
+    holds.granted({}, asked=end - 0.1)
+    assert takes(holds, SECOND, at=end)
+    holds = stocked(3, at=100.0)
+    holds.granted({}, asked=end)
+    assert not takes(holds, SECOND, at=end)
+    assert holds.wants(end) == [want(STOCK_IMPRESSIONS_MIN)]
+    holds.granted({CAMPAIGN_ID: 2}, asked=end)
     assert takes(holds, SECOND, at=end)
 
 
@@ -148,42 +176,89 @@ def test_stock_is_asked_for_when_half_is_left() -> None:
     half = STOCK_IMPRESSIONS_MIN // 2
     for number in range(half):
         takes(holds, UUID(int=number))
-    assert holds.wants(100.0) == []
-    takes(holds, FIRST)
-    assert holds.wants(1_000.0) == [want(half + 1)]
+    assert holds.wants(1.0) == []
+    takes(holds, UUID(int=99))
+    assert holds.wants(2.0) == [want(half + 1)]
+    assert holds.wants(2.0) == []
 
 
 def test_stock_follows_the_rate() -> None:
-    """The more often a campaign is promised, the more of it is kept, and less again when it is asked for less."""
-    holds = stocked(1_000)
+    """The more often a campaign is promised the more of it is stocked, and less again when that is over."""
+    holds = stocked(100)
     for number in range(100):
         takes(holds, UUID(int=number))
-    holds.granted({CAMPAIGN_ID: 110}, asked=0.5)
-    assert holds.wants(1.0) == [want(100 - 10)]  # half of 100 a second, for two seconds, less what is free
-    assert holds.wants(2.0) == [want(50 - 10)]
-    assert holds.wants(3.0) == [want(25 - 10)]
-    assert holds.wants(4.0) == []
+    assert holds.wants(1.0) == [want(100)]  # half of 100 a second, for two seconds
+    holds.granted({CAMPAIGN_ID: 300}, asked=1.0)
+    takes(holds, UUID(int=100))
+    assert holds.wants(2.0) == [want(51 - 199)]
+
+
+def test_what_nobody_asks_for_is_offered() -> None:
+    """From time to time a worker offers what it did not promise, and promises but one of it until it is answered."""
+    holds = stocked(STOCK_IMPRESSIONS_MIN)
+    assert holds.wants(RENEW_SECONDS - 0.1) == []
+    assert holds.wants(RENEW_SECONDS) == [want(0, offers=STOCK_IMPRESSIONS_MIN)]
+    assert [takes(holds, decision_id, at=RENEW_SECONDS) for decision_id in (FIRST, SECOND)] == [True, False]
+    holds.granted({CAMPAIGN_ID: 3}, asked=RENEW_SECONDS)
+    assert [takes(holds, decision_id, at=RENEW_SECONDS) for decision_id in (SECOND, THIRD)] == [True, True]
+    assert not takes(holds, UUID(int=4), at=RENEW_SECONDS)
+    sole = stocked(1)
+    assert sole.wants(RENEW_SECONDS) == [want(STOCK_IMPRESSIONS_MIN - 1)]
+
+
+def test_offers_are_made_a_part_at_a_time() -> None:
+    """Of very many campaigns a worker offers some at a time, and each in its turn."""
+    campaigns = [UUID(int=number) for number in range(OFFERS_MAX + 1)]
+    holds = Holds()
+    holds.know(campaigns)
+    offered: list[UUID] = []
+    for tick in (0.0, RENEW_SECONDS, 2 * RENEW_SECONDS):
+        offers = [each.campaign_id for each in holds.wants(tick) if each.offers]
+        assert len(offers) <= OFFERS_MAX
+        offered.extend(offers)
+        holds.granted(dict.fromkeys(campaigns, STOCK_IMPRESSIONS_MIN), asked=tick)
+    assert sorted(offered) == campaigns
+
+
+def test_what_is_sold_out_is_asked_for_less_and_less_often() -> None:
+    """A worker that is given nothing waits longer every time before it asks again, up to some seconds."""
+    holds = Holds()
+    holds.know({CAMPAIGN_ID})
+    asked = []
+    for tick in map(float, range(30)):
+        if holds.wants(tick):
+            asked.append(tick)
+            holds.granted({CAMPAIGN_ID: 0}, asked=tick)
+    assert asked[:3] == [0.0, 1.0, 2.0]
+    waits = [later - earlier for earlier, later in pairwise(asked)]
+    assert waits == sorted(waits)
+    assert waits[-2:] == [PATIENCE_SECONDS_MAX] * 2
+    holds.know({CAMPAIGN_ID})
+    assert holds.wants(30.0) == [want(STOCK_IMPRESSIONS_MIN)]
 
 
 def test_campaigns_that_are_served_no_more_are_given_back() -> None:
     """What is free of a campaign that is not stocked any more goes back at once, what is held when it is over."""
+    over = HOLD_SECONDS + CLOCKS_SECONDS
     holds = stocked(3)
     takes(holds, FIRST)
-    holds.know({OTHER_ID})
-    assert holds.wants(1.0) == [want(-2), want(STOCK_IMPRESSIONS_MIN, OTHER_ID)]
+    holds.know(())
+    assert holds.wants(1.0) == [want(-2)]
     assert not takes(holds, SECOND, at=1.0)
-    holds.granted({CAMPAIGN_ID: 1, OTHER_ID: 0}, asked=1.0)
-    assert holds.wants(2.0) == [want(STOCK_IMPRESSIONS_MIN, OTHER_ID)]
-    assert holds.wants(60.0) == [want(0), want(STOCK_IMPRESSIONS_MIN, OTHER_ID)]
-    holds.granted({CAMPAIGN_ID: 1, OTHER_ID: 0}, asked=60.0)
-    assert holds.wants(61.0) == [want(-1), want(STOCK_IMPRESSIONS_MIN, OTHER_ID)]
+    holds.granted({CAMPAIGN_ID: 1}, asked=1.0)
+    assert holds.wants(2.0) == []
+    assert holds.wants(over) == [want(0)]
+    holds.granted({CAMPAIGN_ID: 1}, asked=over)
+    assert holds.wants(over) == [want(-1)]
 
 
 def test_a_worker_that_ends_gives_back_what_is_free() -> None:
-    """On its end a worker promises nothing more and gives back all but what it has promised."""
+    """On its end a worker gives back all but what it has promised, and whatever it is answered it promises no more."""
     holds = stocked(3)
     takes(holds, FIRST)
     assert holds.all_free() == [want(-2)]
+    assert not takes(holds, SECOND)
+    holds.granted({CAMPAIGN_ID: 3}, asked=0.0)
     assert not takes(holds, SECOND)
     assert stocked(0).all_free() == []
 
@@ -215,75 +290,19 @@ def test_knowing_the_same_campaigns_again_changes_nothing() -> None:
     assert takes(holds, FIRST)
 
 
-@pytest.mark.parametrize("ticks", [(5.0, 5.0), (5.0, 4.0)])
+@pytest.mark.parametrize("ticks", [(2.0, 2.0), (2.0, 1.0)])
 def test_a_clock_that_stands_still_breaks_nothing(ticks: tuple[float, float]) -> None:
     """Asking twice at the same tick gives a rate, not an error."""
     holds = stocked(STOCK_IMPRESSIONS_MIN)
     assert [holds.wants(tick) for tick in ticks] == [[], []]
 
 
-Move = tuple[str, int, int]
-"""What happens, at which of the workers that live, and to which of the last promises or for how long."""
-
-SECONDS: Final = (0.1, 0.5, 1.0, 5.0, LEASE_SECONDS, HOLD_SECONDS, SILENCE_SECONDS, 12 * 3_600)
-_moves: Final = (
-    *("promise", "impression") * 5,
-    *("ask and read",) * 3,
-    *("ask", "read", "notice") * 2,
-    *("click", "clock", "lose notices", "lose answers", "kill", "stock"),
-)
-_move: Final = st.tuples(st.sampled_from(_moves), st.integers(0, 1), st.integers(0, 7))
-# Long ones, because it takes some moves for anything to go wrong.
-moves: Final = st.lists(_move, min_size=40, max_size=70)
-
-
-def happen(ledger: Ledger, move: Move) -> None:
-    """Let one thing happen."""
-    what, nth, which = move
-    worker = list(ledger.holds)[nth]
-    match what:
-        case "promise":
-            ledger.promise(worker)
-        case "impression" | "click":
-            if ledger.promises:
-                ledger.deliver(what, len(ledger.promises) - which % len(ledger.promises), worker)
-        case "ask":
-            ledger.ask(worker)
-        case "read":
-            ledger.read(worker)
-        case "ask and read":
-            ledger.ask(worker)
-            ledger.read(worker)
-        case "clock":
-            ledger.tick += SECONDS[which]
-        case "notice":
-            ledger.notice()
-        case "lose notices":
-            ledger.notices.clear()
-        case "lose answers":
-            ledger.inbox[worker].clear()
-        case "stock":
-            ledger.holds[worker].know({CAMPAIGN_ID} if which else ())
-        case "kill":
-            ledger.kill(worker)
-            ledger.start()
-
-
-def ledger_of(budget: Budget, pricing: Pricing) -> Ledger:
-    """Return a ledger with two workers; a flat price is payable, as the rules of campaigns demand."""
-    if pricing.model == "flat":
-        named = {name: getattr(budget, name) for name in ("budget_micros", "daily_budget_micros")}
-        payable = {name: limit and max(limit, pricing.price_micros) for name, limit in named.items()}
-        budget = structs.replace(budget, **payable)
-    ledger = Ledger(pricing, budget)
-    for _ in range(2):
-        ledger.start()
-    return ledger
-
-
 @law
 @for_all(
-    budget=budgets, pricing=pricings, moves=moves, limits=st.lists(st.tuples(st.integers(0, 60), limits), max_size=3)
+    budget=budgets_up_to(4),
+    pricing=pricings,
+    moves=moves,
+    limits=st.lists(st.tuples(st.integers(0, 60), limits_up_to(4)), max_size=3),
 )
 def test_what_is_promised_in_time_is_billed(
     budget: Budget, pricing: Pricing, moves: list[Move], limits: list[tuple[int, dict[str, Any]]]
@@ -303,7 +322,7 @@ def test_what_is_promised_in_time_is_billed(
 
 
 @law
-@for_all(budget=budgets, pricing=pricings, moves=moves)
+@for_all(budget=budgets_up_to(4), pricing=pricings, moves=moves)
 def test_nothing_stays_leased_for_ever(budget: Budget, pricing: Pricing, moves: list[Move]) -> None:
     """When all workers have fallen silent all leases have returned, and one new worker sells exactly what is left."""
     ledger = ledger_of(budget, pricing)
@@ -323,7 +342,7 @@ def test_nothing_stays_leased_for_ever(budget: Budget, pricing: Pricing, moves: 
 
 
 @law
-@for_all(budget=budgets, pricing=pricings, moves=moves)
+@for_all(budget=budgets_up_to(4), pricing=pricings, moves=moves)
 def test_no_promise_is_stuck(budget: Budget, pricing: Pricing, moves: list[Move]) -> None:
     """What workers that live on do not use they can use again, whatever they missed."""
     ledger = ledger_of(budget, pricing)

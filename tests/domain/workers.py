@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+from hypothesis import strategies as st
 from msgspec import structs
 
 from domain.budget import Budget, DeliveryKind, on_day, price_of_click, price_of_impression, relimited
@@ -170,3 +171,64 @@ class Ledger:
             del self.heard[worker]
         self.leases = {key: impressions for key, impressions in self.leases.items() if key not in returned}
         self.budget = reclaim(returned, {CAMPAIGN_ID: self.budget}).get(CAMPAIGN_ID, self.budget)
+
+
+Move = tuple[str, int, int]
+"""What happens, at which of the workers that live, and to which of the last promises or for how long."""
+
+SECONDS: Final = (0.1, 0.5, 1.0, 5.0, LEASE_SECONDS, HOLD_SECONDS, SILENCE_SECONDS, 12 * 3_600)
+_moves: Final = (
+    *("promise", "impression") * 5,
+    *("ask and read",) * 3,
+    *("ask", "read", "notice") * 2,
+    *("click", "clock", "lose notices", "lose answers", "ask in vain", "kill", "stock"),
+)
+_move: Final = st.tuples(st.sampled_from(_moves), st.integers(0, 1), st.integers(0, 7))
+# Long ones, because it takes some moves for anything to go wrong.
+moves: Final = st.lists(_move, min_size=40, max_size=70)
+
+
+def happen(ledger: Ledger, move: Move) -> None:
+    """Let one thing happen."""
+    what, nth, which = move
+    worker = list(ledger.holds)[nth]
+    match what:
+        case "promise":
+            ledger.promise(worker)
+        case "impression" | "click":
+            if ledger.promises:
+                ledger.deliver(what, len(ledger.promises) - which % len(ledger.promises), worker)
+        case "ask":
+            ledger.ask(worker)
+        case "read":
+            ledger.read(worker)
+        case "ask and read":
+            ledger.ask(worker)
+            ledger.read(worker)
+        case "clock":
+            ledger.tick += SECONDS[which]
+        case "notice":
+            ledger.notice()
+        case "lose notices":
+            ledger.notices.clear()
+        case "lose answers":
+            ledger.inbox[worker].clear()
+        case "ask in vain":
+            ledger.holds[worker].wants(ledger.tick)
+        case "stock":
+            ledger.holds[worker].know({CAMPAIGN_ID} if which else ())
+        case "kill":
+            ledger.kill(worker)
+            ledger.start()
+
+
+def ledger_of(budget: Budget, pricing: Pricing) -> Ledger:
+    """Return a ledger with two workers; a flat price is payable, as the rules of campaigns demand."""
+    if pricing.model == "flat":
+        named = {name: getattr(budget, name) for name in ("budget_micros", "daily_budget_micros")}
+        payable = {name: limit and max(limit, pricing.price_micros) for name, limit in named.items()}
+        budget = structs.replace(budget, **payable)
+    ledger = Ledger(pricing, budget)
+    for _ in range(2):
+        ledger.start()
+    return ledger

@@ -290,7 +290,7 @@ def test_leases_are_given_after_all_that_is_billed() -> None:
 
 
 def test_the_leases_of_silent_workers_return_less_what_is_confirmed() -> None:
-    """What a silent worker had leased is free again in the same batch, but for its impression that arrives just then."""
+    """What a silent worker had leased is free again in the same batch, less what of it is confirmed just then."""
     ticket = promised(CAMPAIGN, worker=7, hold_expires_at=FAR_FUTURE_SECOND)
     leasing = Leasing(ledger_id=LEDGER, worker=9, wants=(Want(campaign_id=CAMPAIGN, impressions=9),), hold_seconds=60)
     read = facts(

@@ -13,7 +13,8 @@ from domain.events import ClickRecorded, ImpressionRecorded, ViewRecorded
 from infra.database import Connection, Pool
 from infra.event_log import Recorded
 from projections import delivery
-from projections.delivery import DeliveryQuery, DeliveryReport, Dimension, fold, read_position, read_report, write
+from projections.delivery import DeliveryQuery, DeliveryReport, Dimension, fold, read_report, write
+from projections.status import read_position
 from tests.domain.strategies import law
 from tests.projections.histories import CAMPAIGN_IDS, cut, cuts, recorded_at, traffic
 from tests.writing import new_ledger
@@ -152,10 +153,10 @@ async def test_lines_come_in_order_and_in_pages(pool: Pool, ledger_id: UUID) -> 
 async def test_the_report_says_where_it_stands(pool: Pool, ledger_id: UUID) -> None:
     """The position of the report is that of its checkpoint, and nought before there is one."""
     async with pool.connection() as connection:
-        assert await read_position(connection, ledger_id) == 0
+        assert await read_position(connection, ledger_id, delivery.PROJECTION.name) == 0
         await connection.execute(
             "INSERT INTO checkpoints (ledger_id, projection, version, position, updated_at)"
             " VALUES (%s, %s, 1, 7, now())",
             (ledger_id, delivery.PROJECTION.name),
         )
-        assert await read_position(connection, ledger_id) == 7
+        assert await read_position(connection, ledger_id, delivery.PROJECTION.name) == 7

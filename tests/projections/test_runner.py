@@ -168,13 +168,12 @@ async def test_a_runner_that_was_overtaken_undoes_nothing(database_url: str, poo
         assert (await impressions(connection, ledger_id), await reached(connection, ledger_id)) == (7, 7)
 
 
-async def test_a_long_log_is_applied_in_pages(pool: Pool, ledger_id: UUID, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_long_log_is_applied_in_pages(pool: Pool, ledger_id: UUID) -> None:
     """What is more than a page is applied page by page, and what is not for a projection is passed over at once."""
-    monkeypatch.setattr(runner, "BATCH_ENTRIES_MAX", 10)
     async with pool.connection() as connection:
         await told(connection, ledger_id, uuid4(), AdvertiserCreated(name="Shoes"))
         await delivered(connection, ledger_id, 29)
-        assert [await advance(connection, DELIVERY, ledger_id) for _ in range(4)] == [10, 20, 30, 30]
+        assert [await advance(connection, DELIVERY, ledger_id, limit=10) for _ in range(4)] == [10, 20, 30, 30]
         assert await impressions(connection, ledger_id) == 29
         assert await advance(connection, ADVERTISERS, ledger_id) == 30
         assert (await read_status(connection, ledger_id))[0].lag == 0
@@ -314,8 +313,7 @@ async def test_one_runner_is_elected_and_another_takes_over(database_url: str, p
 
         async def up_to(position: int) -> None:
             async def caught() -> bool:
-                found = await read_status(connection, ledger_id)
-                return len(found) == len(PROJECTIONS) and all(each.position == position for each in found)
+                return await reached(connection, ledger_id) == position
 
             await eventually(caught)
 

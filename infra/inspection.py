@@ -1,0 +1,134 @@
+"""Inspecting an exported folder: the whole verifier over it, and the accounts checked line by line and by beancount."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+from infra.accounts import Book
+from infra.recount import Recount
+from infra.verifier import Policy, Report, notes_in, parse_policy, verify_folder
+
+ACCOUNTS: Final = "accounts.beancount"
+BUDGETS: Final = "budgets.ndjson"
+DELIVERIES: Final = "deliveries.ndjson"
+BEAN_CHECK_TRANSACTIONS_MAX: Final = 100_000
+"""Beancount holds all transactions in memory, so it is only asked by itself about a moderate number of them."""
+
+DIFFERENCES_MAX: Final = 20
+
+
+class Unreadable(Exception):
+    """The folder {folder} is no export: {reason}."""
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        """Say what is missing."""
+        super().__init__(str(self.__doc__).format(folder=folder, reason=reason))
+
+
+class _Accounts:
+    """Compares the file of the accounts with what the entries lead to, as far as a line of both can be found."""
+
+    def __init__(self, folder: Path, origin: str, report: Report) -> None:
+        self.book = Book(origin)
+        self._report = report
+        self._differences = 0
+        path = folder / ACCOUNTS
+        self._lines: Iterator[str] = path.open(encoding="utf-8", errors="replace") if path.exists() else iter(())
+        self._compare(self.book.header, None)
+
+    def add(self, position: int, said: Mapping[str, Any]) -> None:
+        self._compare(self.book.text_of(position, said), position)
+
+    def finish(self, campaigns: Iterable[Mapping[str, Any]]) -> None:
+        self._compare(self.book.balances(campaigns), None)
+        rest = sum(1 for _ in self._lines)
+        if rest:
+            self._report.wrong("accounts", f"{ACCOUNTS} has {rest:,} lines more than the entries lead to")
+
+    def _compare(self, expected: str, position: int | None) -> None:
+        for line in expected.splitlines(keepends=True):
+            self._report.checked["accounts"] += 1
+            found = next(self._lines, "")
+            if found != line and self._differences < DIFFERENCES_MAX:
+                self._differences += 1
+                self._report.wrong("accounts", f"{found.strip()!r} is said, {line.strip()!r} is right", position)
+
+
+def policy_in(folder: Path) -> Policy:
+    """Return the policy that came with a folder; raise Unreadable."""
+    try:
+        policy = parse_policy((folder / "policy").read_text(encoding="utf-8"))
+    except (OSError, ValueError, IndexError) as error:
+        raise Unreadable(folder, f"its policy cannot be read ({error})") from error
+    if not policy.logs:
+        raise Unreadable(folder, "its policy names no log")
+    return policy
+
+
+def inspect_folder(
+    folder: Path, policy: Policy, kept: Iterable[tuple[str, str]], report: Report, *, bean_check: bool | None = None
+) -> None:
+    """Check everything in a folder; `kept` are notes that an auditor kept, each with its name. Raise Unreadable.
+
+    `bean_check` says whether beancount is asked too; left open, it is when it is installed and the accounts are small.
+    """
+    recount = Recount(report)
+    try:
+        accounts = _Accounts(folder, policy.logs[0].name, report)
+
+        def each(position: int, entry: bytes) -> None:
+            said = recount.add(position, entry)
+            if said is not None:
+                accounts.add(position, said)
+
+        verify_folder(folder, policy, kept, report, each)
+        recount.finish()
+        recount.check_budgets(_rows(folder / BUDGETS, report))
+        recount.check_deliveries(_rows(folder / DELIVERIES, report))
+        accounts.finish(recount.campaigns.values())
+    except OSError as error:
+        raise Unreadable(folder, f"{error.filename}: {error.strerror}") from error
+    if bean_check is None:
+        bean_check = find_spec("beancount") is not None and accounts.book.transactions <= BEAN_CHECK_TRANSACTIONS_MAX
+    if bean_check:
+        _ask_beancount(folder / ACCOUNTS, report)
+
+
+def kept_notes(paths: Iterable[Path]) -> Iterator[tuple[str, str]]:
+    """Yield the checkpoints in files, in files of one a line, in proofs, and in the folders of earlier exports."""
+    for path in paths:
+        if path.is_dir():
+            yield from kept_notes([path / "checkpoint", path / "checkpoints.ndjson"])
+        elif path.suffix == ".ndjson":
+            yield from notes_in(path)
+        else:
+            text = path.read_text(encoding="utf-8")
+            yield str(path), text.partition("\n\n")[2] if text.startswith("c2sp.org/tlog-proof@") else text
+
+
+def _rows(path: Path, report: Report) -> Iterator[Mapping[str, Any]]:
+    if not path.exists():
+        report.wrong("reports", f"{path.name} is missing")
+        return
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                yield json.loads(line)
+            except ValueError:
+                report.wrong("reports", f"line {number} of {path.name} is no JSON")
+
+
+def _ask_beancount(path: Path, report: Report) -> None:
+    asked = subprocess.run(  # noqa: S603  a program of this environment
+        [sys.executable, "-m", "beancount.scripts.check", "--no-cache", str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    report.checked["bean-check"] += 1
+    if asked.returncode:
+        report.wrong("bean-check", (asked.stderr or asked.stdout).strip()[:2_000])

@@ -1,0 +1,251 @@
+"""The second half of the verifier: counts again, from the entries alone, what was delivered and what it cost.
+
+It is written from the meaning of the events, in the standard library, and shares no code with the service whose figures
+it checks. What is checked, by name:
+
+structure     entries are events of known types, every stream without a gap, in the order of time
+money         at every position, what was billed is within every limit, at its price, and every delivery counts once
+reports       budgets and delivery reports are those that the entries lead to
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from hashlib import blake2b
+from struct import Struct
+from struct import error as StructError  # noqa: N812  the standard library names it so
+from tempfile import TemporaryFile
+from typing import IO, Any, Final
+from zoneinfo import ZoneInfo
+
+from infra.verifier import Report
+
+DELIVERIES: Final = {"impression_recorded": 1, "view_recorded": 2, "click_recorded": 3}
+TYPES: Final = {
+    *DELIVERIES,
+    *("advertiser_created", "advertiser_changed"),
+    *("campaign_created", "campaign_changed", "campaign_activated", "campaign_paused", "campaign_completed"),
+    *("campaign_expired", "campaign_archived"),
+    *("creative_created", "creative_changed", "creative_submitted", "creative_approved", "creative_denied"),
+    *("creative_activated", "creative_paused", "creative_archived"),
+    *("slot_created", "slot_changed", "slot_key_issued", "slot_key_revoked"),
+}
+LIMITS: Final = (  # each with what must not exceed it
+    ("budget_micros", "spent_micros"),
+    ("daily_budget_micros", "day_spent_micros"),
+    ("impression_budget", "billed_impressions"),
+    ("daily_impression_budget", "day_billed_impressions"),
+)
+TERMS: Final = ("advertiser_id", "name", "timezone", "currency", "pricing", *(limit for limit, _ in LIMITS))
+TOTALS: Final = ("impressions", "billed_impressions", "views", "clicks", "billed_clicks", "spent_micros")
+TODAY: Final = ("day_impressions", "day_billed_impressions", "day_clicks", "day_billed_clicks", "day_spent_micros")
+THING: Final = ("campaign_id", "creative_id", "advertiser_id", "slot_id")
+GROUP: Final = (*THING, "country", "region", "city", "currency", "reason")
+COUNTS: Final = ("impressions", "views", "clicks", "spent_micros")
+NO_DAY: Final = "0001-01-01"
+IMPRESSIONS_PER_CPM: Final = 1_000
+
+BUCKETS: Final = 64
+BUCKET_BUFFER_BYTES: Final = 1 << 16
+DAYS_CACHED_MAX: Final = 10_000
+
+Campaign = dict[str, Any]
+"""A campaign's terms and limits, and its counts under the names of TOTALS and TODAY."""
+
+DeliveryKey = tuple[str, ...]
+"""The hour (UTC, as 2026-01-31T23), and the values of GROUP, empty where there is none."""
+
+
+class Streams:
+    """Which version of which stream stands where: on disk, so that memory does not grow with the log."""
+
+    _record = Struct("<16sQIB")
+
+    def __init__(self) -> None:
+        """Begin with no stream."""
+        self._buckets: list[IO[bytes]] = [
+            TemporaryFile(buffering=BUCKET_BUFFER_BYTES)  # noqa: SIM115  `finish` closes them
+            for _ in range(BUCKETS)
+        ]
+
+    def add(self, position: int, stream: str, version: int, kind: int) -> None:
+        """Note an entry; `kind` is that of a delivery, or 0."""
+        name = blake2b(stream.encode(), digest_size=16).digest()
+        self._buckets[name[0] % BUCKETS].write(self._record.pack(name, position, version, kind))
+
+    def finish(self, report: Report) -> None:
+        """Check that every stream's versions are 1, 2, 3 and so on, and that it has each kind of delivery once."""
+        for bucket in self._buckets:
+            bucket.seek(0)
+            last: dict[bytes, tuple[int, int]] = {}
+            for name, position, version, kind in self._records(bucket):
+                before, seen = last.get(name, (0, 0))
+                if version != before + 1:
+                    detail = f"version {version} of its stream follows version {before}"
+                    report.wrong("structure", detail, position)
+                if kind and seen >> kind & 1:
+                    report.wrong("money", "the same delivery was counted before", position)
+                last[name] = (version, seen | 1 << kind)
+            report.checked["structure"] += len(last)
+            bucket.close()
+
+    def _records(self, bucket: IO[bytes]) -> Iterator[tuple[Any, ...]]:
+        while chunk := bucket.read(self._record.size * 4_096):
+            yield from self._record.iter_unpack(chunk)
+
+
+class Recount:
+    """What the entries so far lead to."""
+
+    def __init__(self, report: Report) -> None:
+        """Begin before the first entry."""
+        self.campaigns: dict[str, Campaign] = {}
+        self.deliveries: dict[DeliveryKey, list[int]] = {}
+        self._report = report
+        self._streams = Streams()
+        self._time = datetime.min.replace(tzinfo=UTC)
+        self._zones: dict[str, ZoneInfo] = {}
+        self._days: dict[tuple[str, str], str] = {}
+
+    def add(self, position: int, entry: bytes) -> dict[str, Any] | None:
+        """Count the next entry, and return what it says, unless it says nothing that can be understood."""
+        try:
+            said: dict[str, Any] = json.loads(entry)
+            event = said["event"]
+            kind = event["type"]
+            recorded_at = datetime.fromisoformat(said["recorded_at"])
+            self._streams.add(position, said["stream"], said["version"], DELIVERIES.get(kind, 0))
+            if kind not in TYPES:
+                self._report.wrong("structure", f"an event of the type {kind} is not known", position)
+            if recorded_at < self._time:
+                detail = f"it was recorded at {recorded_at}, before the entry before it"
+                self._report.wrong("structure", detail, position)
+            self._time = recorded_at
+            self._report.checked["structure"] += 1
+            if kind in DELIVERIES:
+                self._deliver(position, said, event)
+            elif kind in {"campaign_created", "campaign_changed"}:
+                self._set(position, said, event)
+        except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError, StructError) as error:
+            self._report.wrong("structure", f"it cannot be understood: {error!r}", position)
+            return None
+        return said
+
+    def finish(self) -> None:
+        """Check what can only be checked at the end."""
+        self._streams.finish(self._report)
+
+    def check_budgets(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Compare a report of budgets, a row a campaign, with what the entries lead to."""
+        missing = dict(self.campaigns)
+        for row in rows:
+            self._report.checked["reports"] += 1
+            campaign_id = str(row.get("campaign_id"))
+            campaign = missing.pop(campaign_id, {})
+            for name, said in row.items():
+                right = campaign.get(name)
+                if said != right:
+                    detail = f"the {name} of campaign {campaign_id}: {said!r} is said, {right!r} is right"
+                    self._report.wrong("reports", detail, campaign.get("position"))
+        for campaign_id, campaign in missing.items():
+            self._report.wrong("reports", f"the budget of campaign {campaign_id} is missing", campaign["position"])
+
+    def check_deliveries(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Compare a report of deliveries, a row for all that has everything but its counts in common."""
+        missing = dict(self.deliveries)
+        for row in rows:
+            self._report.checked["reports"] += 1
+            key = (str(row.get("hour"))[:13], *(str(row.get(name)) for name in GROUP))
+            right, said = missing.pop(key, None), [row.get(name) for name in COUNTS]
+            if right != said:
+                self._report.wrong("reports", f"deliveries of {key}: {said} is said, {right} is right")
+        for key, right in missing.items():
+            self._report.wrong("reports", f"deliveries of {key}: {right} is missing")
+
+    def _set(self, position: int, said: dict[str, Any], event: dict[str, Any]) -> None:
+        campaign_id = said["stream"].removeprefix("campaign-")
+        if event["type"] == "campaign_created":
+            new = dict.fromkeys(TERMS) | {"timezone": "UTC", "campaign_id": campaign_id}
+            self.campaigns[campaign_id] = {
+                **new,
+                "created_at": said["recorded_at"],
+                **dict.fromkeys(TOTALS + TODAY, 0),
+                "day": NO_DAY,
+            }
+        campaign = self.campaigns[campaign_id]
+        campaign.update({name: event[name] for name in TERMS if name in event}, position=position)
+        self._check_limits(position, campaign)
+
+    def _deliver(self, position: int, said: dict[str, Any], event: dict[str, Any]) -> None:
+        self._report.checked["money"] += 1
+        kind, billed, price = DELIVERIES[event["type"]], event["billed"], event["price_micros"]
+        spent = price if billed else 0
+        if billed is not (event.get("reason") is None):
+            self._report.wrong("money", "it is billed, or else a reason says why not", position)
+        occurred = said["occurred_at"]
+        if not occurred.endswith("Z"):
+            occurred = datetime.fromisoformat(occurred).astimezone(UTC).isoformat()
+        places = [event.get(name) or "" for name in ("country", "region", "city")]
+        key = (occurred[:13], *map(event.__getitem__, THING), *places, event["currency"], event.get("reason") or "")
+        counts = self.deliveries.setdefault(key, [0, 0, 0, 0])
+        counts[kind - 1] += 1
+        counts[3] += spent
+        campaign = self.campaigns.get(event["campaign_id"])
+        if campaign is None:
+            if billed:
+                self._report.wrong("money", "it is billed to a campaign that there is not", position)
+            return
+        if billed:
+            self._check_price(position, campaign, event)
+        self._count(campaign, said["recorded_at"], kind, billed=billed, spent=spent)
+        campaign["position"] = position
+        if billed:
+            self._check_limits(position, campaign)
+
+    def _count(self, campaign: Campaign, recorded_at: str, kind: int, *, billed: bool, spent: int) -> None:
+        day = self._day(recorded_at, campaign["timezone"])
+        if day > campaign["day"]:
+            campaign.update(dict.fromkeys(TODAY, 0), day=day)
+        if kind == DELIVERIES["view_recorded"]:
+            campaign["views"] += 1
+        else:
+            name = "impressions" if kind == DELIVERIES["impression_recorded"] else "clicks"
+            campaign[name] += 1
+            campaign[f"day_{name}"] += 1
+            campaign[f"billed_{name}"] += billed
+            campaign[f"day_billed_{name}"] += billed
+        campaign["spent_micros"] += spent
+        campaign["day_spent_micros"] += spent
+
+    def _check_price(self, position: int, campaign: Campaign, event: dict[str, Any]) -> None:
+        price = campaign["pricing"]["price_micros"]
+        prices = {
+            ("impression_recorded", "cpm"): price // IMPRESSIONS_PER_CPM,
+            ("impression_recorded", "flat"): 0 if campaign["billed_impressions"] else price,
+            ("click_recorded", "cpc"): price,
+        }
+        expected = prices.get((event["type"], campaign["pricing"]["model"]), 0)
+        if event["price_micros"] != expected:
+            detail = f"{event['price_micros']:,} micros were billed, where {expected:,} are the price"
+            self._report.wrong("money", detail, position)
+        for name in ("advertiser_id", "currency"):
+            if event[name] != campaign[name]:
+                self._report.wrong("money", f"the {name} is not that of its campaign", position)
+
+    def _check_limits(self, position: int, campaign: Campaign) -> None:
+        for limit, used in LIMITS:
+            if campaign[limit] is not None and campaign[used] > campaign[limit]:
+                detail = f"the {used} of campaign {campaign['campaign_id']} are {campaign[used]:,}"
+                self._report.wrong("money", f"{detail}, and its {limit} {campaign[limit]:,}", position)
+
+    def _day(self, moment: str, timezone: str) -> str:
+        """Return the date of a moment in a time zone; all moments of a minute have the same."""
+        key = (moment[:16], timezone)
+        day = self._days.get(key)
+        if day is None:
+            if len(self._days) > DAYS_CACHED_MAX:
+                self._days.clear()
+            zone = self._zones.setdefault(timezone, ZoneInfo(timezone))
+            day = datetime.fromisoformat(moment).astimezone(zone).date().isoformat()
+            self._days[key] = day
+        return day

@@ -1,0 +1,399 @@
+"""The core of the verifier: checks that an exported log is the one that was signed, trusting nobody.
+
+It imports nothing of this project, so that it can be read from end to end and run on its own:
+`python verifier.py FOLDER`. What it checks, by name:
+
+signatures    every checkpoint is signed by the log, and cosigned as the policy asks for
+consistency   every checkpoint, also those that an auditor kept, is a beginning of the one history in the folder
+tiles         every hash of the tree is the one that its entries lead to (RFC 6962, C2SP tlog-tiles)
+entries       every entry is the one that was hashed
+
+What the entries say is counted again in `infra.recount`.
+"""
+
+import json
+import sys
+from base64 import b64decode
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from hashlib import sha256
+from itertools import chain
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PublicKey
+
+LOG_KEY: Final = 0x01
+MLDSA44_KEY: Final = 0x06
+WIDTH: Final = 256
+HASH_BYTES: Final = 32
+FINDINGS_MAX: Final = 1_000
+
+
+class Finding(NamedTuple):
+    """Something that is wrong: which check says so, at which position of the log (where there is one), and what."""
+
+    check: str
+    position: int | None
+    detail: str
+
+
+class Report:
+    """How much was checked, by name, and what was found."""
+
+    def __init__(self) -> None:
+        self.checked: Counter[str] = Counter()
+        self.findings: list[Finding] = []
+        self.found = 0
+
+    def wrong(self, check: str, detail: str, position: int | None = None) -> None:
+        """Note a finding; past the first thousand, they are only counted."""
+        self.found += 1
+        if len(self.findings) < FINDINGS_MAX:
+            self.findings.append(Finding(check, position, detail))
+
+
+# --- Signatures: C2SP signed-note, tlog-checkpoint, tlog-cosignature, tlog-policy ---
+
+
+class Key(NamedTuple):
+    """A public key under a name, with the kind of signature it makes."""
+
+    name: str
+    kind: int
+    public: bytes
+
+    @property
+    def id(self) -> bytes:
+        """The first four bytes of each of its signatures."""
+        return sha256(self.name.encode() + b"\n" + bytes([self.kind]) + self.public).digest()[:4]
+
+    def signed(self, text: str, signature: bytes) -> bool:
+        """Tell whether a signature (without the key's id) over a checkpoint's text is by this key."""
+        message, time = text.encode(), b""
+        if self.kind != LOG_KEY:
+            time, signature = signature[:8], signature[8:]
+            message = f"cosignature/v1\ntime {int.from_bytes(time, 'big')}\n{text}".encode()
+        try:
+            if self.kind != MLDSA44_KEY:
+                Ed25519PublicKey.from_public_bytes(self.public).verify(signature, message)
+            else:
+                origin, size, root = parse_text(text)
+                names = [bytes([len(name.encode())]) + name.encode() for name in (self.name, origin)]
+                span = bytes(8) + size.to_bytes(8, "big")
+                message = b"subtree/v1\n\x00" + names[0] + time + names[1] + span + root
+                MLDSA44PublicKey.from_public_bytes(self.public).verify(signature, message)
+        except InvalidSignature:
+            return False
+        return True
+
+
+class Policy(NamedTuple):
+    """Whose signatures are believed: the log's keys, the witnesses by name, groups of them, and which is required."""
+
+    logs: list[Key]
+    witnesses: dict[str, Key]
+    groups: dict[str, tuple[int, list[str]]]
+    quorum: str
+
+    def satisfied(self, cosigners: set[str], name: str | None = None) -> bool:
+        """Tell whether the witnesses that have cosigned are as many as are required."""
+        name = name or self.quorum
+        if name in self.groups:
+            least, members = self.groups[name]
+            return sum(self.satisfied(cosigners, member) for member in members) >= least
+        return name == "none" or name in cosigners
+
+
+class Checkpoint(NamedTuple):
+    """A tree that was signed."""
+
+    origin: str
+    size: int
+    root: bytes
+
+
+def parse_key(text: str) -> Key:
+    """Return the key in a text; ValueError says that it is none."""
+    name, key_id, material = text.split("+", 2)
+    decoded = b64decode(material, validate=True)
+    key = Key(name, decoded[0], decoded[1:])
+    if key.id.hex() != key_id:
+        raise ValueError(f"the key {text} does not have the id that it claims")
+    return key
+
+
+def parse_policy(text: str) -> Policy:
+    """Return the policy in a text; ValueError or IndexError says that it is none."""
+    policy = Policy([], {}, {}, "none")
+    for words in (line.split() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")):
+        if words[0] == "log":
+            policy.logs.append(parse_key(words[1]))
+        elif words[0] == "witness":
+            policy.witnesses[words[1]] = parse_key(words[2])
+        elif words[0] == "group":
+            least = {"all": len(words) - 3, "any": 1}.get(words[2]) or int(words[2])
+            policy.groups[words[1]] = (least, words[3:])
+        elif words[0] == "quorum":
+            policy = policy._replace(quorum=words[1])
+        else:
+            raise ValueError(f"a policy has no line that begins with {words[0]}")
+    return policy
+
+
+def parse_text(text: str) -> Checkpoint:
+    """Return the tree of which a checkpoint's text speaks; ValueError says that it is none."""
+    origin, size, root, *_ = text.split("\n")
+    checkpoint = Checkpoint(origin, int(size), b64decode(root, validate=True))
+    if len(checkpoint.root) != HASH_BYTES or str(checkpoint.size) != size or checkpoint.size < 0:
+        raise ValueError("the text is no checkpoint")
+    return checkpoint
+
+
+def read_checkpoint(note: str, policy: Policy, report: Report, where: str) -> Checkpoint | None:
+    """Return the tree that a note speaks of, if the log has signed it and enough witnesses have cosigned it."""
+    report.checked["signatures"] += 1
+    text, border, rest = note.rpartition("\n\n")
+    text += "\n"
+    keys = [("", key) for key in policy.logs] + list(policy.witnesses.items())
+    signed, cosigners = False, set()
+    try:
+        checkpoint = parse_text(text)
+        for line in rest.removesuffix("\n").split("\n") if border else []:
+            _, name, encoded = line.split(" ")
+            signature = b64decode(encoded, validate=True)
+            for witness, key in keys:
+                if (key.name, key.id) == (name, signature[:4]):
+                    if not key.signed(text, signature[4:]):
+                        report.wrong("signatures", f"{where}: the signature of {name} is not over this text")
+                        return None
+                    cosigners.add(witness)
+                    signed |= not witness and name == checkpoint.origin and key.kind == LOG_KEY
+    except ValueError as error:
+        report.wrong("signatures", f"{where}: {error}")
+        return None
+    if not signed:
+        report.wrong("signatures", f"{where}: no key of the log {checkpoint.origin} has signed it")
+    elif not policy.satisfied(cosigners):
+        report.wrong("signatures", f"{where}: too few witnesses have cosigned it")
+    else:
+        return checkpoint
+    return None
+
+
+# --- The tree: RFC 6962 and C2SP tlog-tiles ---
+
+TileReader = Callable[[int, int, int], bytes | None]
+"""Returns the tile of a level and number with so many hashes, or None when there is none."""
+
+
+class Tree:
+    """The tree over all entries, computed anew; of it, only the right edge is kept."""
+
+    def __init__(self, roots: Mapping[int, bytes], report: Report) -> None:
+        """`roots` holds the signed roots, by size."""
+        self.size = 0
+        self._edge = [b""]  # by level of tiles, the hashes that fill no tile yet
+        self._roots = roots
+        self._sizes = sorted(roots)
+        self._report = report
+        if roots.get(0, sha256().digest()) != sha256().digest():
+            report.wrong("consistency", "the tree of no entries that was signed is not empty")
+
+    def add(self, entries: Sequence[bytes], tile: TileReader) -> None:
+        """Add the up to 256 entries of the next bundle."""
+        hashes = b"".join([sha256(b"\x00" + entry).digest() for entry in entries])
+        if tile(0, self.size // WIDTH, len(entries)) != hashes:
+            self.say_which(entries, tile)
+        self._check_roots(len(entries), hashes)
+        self.size += len(entries)
+        self._report.checked["entries"] += len(entries)
+        self._edge[0] = hashes
+        level = 0
+        while len(self._edge[level]) == WIDTH * HASH_BYTES:
+            if level:
+                self._check_tile(level, tile)
+            if level + 1 == len(self._edge):
+                self._edge.append(b"")
+            self._edge[level + 1] += _top(self._edge[level])
+            self._edge[level] = b""
+            level += 1
+
+    def finish(self, tile: TileReader) -> None:
+        """Check the tiles at the right edge."""
+        for level in range(1, len(self._edge)):
+            if self._edge[level]:
+                self._check_tile(level, tile)
+
+    def _check_tile(self, level: int, tile: TileReader) -> None:
+        hashes = self._edge[level]
+        number = (self.size >> 8 * level) // WIDTH - (len(hashes) == WIDTH * HASH_BYTES)
+        self._report.checked["tiles"] += 1
+        if tile(level, number, len(hashes) // HASH_BYTES) != hashes:
+            self._report.wrong("tiles", f"tile {number} of level {level} is not the one over the entries")
+
+    def _check_roots(self, count: int, hashes: bytes) -> None:
+        """Compare with every signed root that lies among the entries that are being added."""
+        first = bisect_right(self._sizes, self.size)
+        for size in self._sizes[first : bisect_right(self._sizes, self.size + count)]:
+            self._report.checked["consistency"] += 1
+            parts = [*self._edge[:0:-1], hashes[: (size - self.size) * HASH_BYTES]]
+            if _root(parts) != self._roots[size]:
+                self._report.wrong("consistency", f"the tree of {size:,} entries is not the one that was signed")
+
+    def say_which(self, entries: Sequence[bytes], tile: TileReader) -> None:
+        """Note which entries of the next bundle are not those in the tree."""
+        number = self.size // WIDTH
+        stored = tile(0, number, len(entries)) or tile(0, number, WIDTH) or b""
+        for at, entry in enumerate(entries[:WIDTH]):
+            if sha256(b"\x00" + entry).digest() != stored[at * HASH_BYTES :][:HASH_BYTES]:
+                detail = "the entry is not the one whose hash is in the tree"
+                self._report.wrong("entries", detail, self.size + at + 1)
+
+
+def _top(hashes: bytes) -> bytes:
+    """Return the root over a power of two of concatenated hashes."""
+    while len(hashes) > HASH_BYTES:
+        hashes = b"".join([sha256(b"\x01" + hashes[at : at + 64]).digest() for at in range(0, len(hashes), 64)])
+    return hashes
+
+
+def _root(parts: Iterable[bytes]) -> bytes:
+    """Return the root over subtrees that are cut into levels of tiles, the highest level first."""
+    peaks = []
+    for part in parts:
+        while part:
+            length = HASH_BYTES << ((len(part) // HASH_BYTES).bit_length() - 1)
+            peaks.append(_top(part[:length]))
+            part = part[length:]  # noqa: PLW2901  what is left of it
+    root = peaks.pop() if peaks else sha256(b"").digest()
+    while peaks:
+        root = sha256(b"\x01" + peaks.pop() + root).digest()
+    return root
+
+
+# --- The folder ---
+
+
+def place(level: int | str, number: int, width: int) -> str:
+    """Return where a tile, or a bundle of entries, is in the folder."""
+    digits = f"{number:03d}"
+    digits = digits.zfill(-(-len(digits) // 3) * 3)
+    parts = [digits[at : at + 3] for at in range(0, len(digits), 3)]
+    path = "/".join([*(f"x{part}" for part in parts[:-1]), parts[-1]])
+    return f"tile/{level}/{path}" + (f".p/{width}" if width < WIDTH else "")
+
+
+def unpack(bundle: bytes) -> list[bytes]:
+    """Return the entries of a bundle, each of which stands after its length; the last may be cut off."""
+    entries, at = [], 0
+    while at < len(bundle):
+        end = at + 2 + int.from_bytes(bundle[at : at + 2], "big")
+        entries.append(bundle[at + 2 : end])
+        at = end
+    return entries
+
+
+def notes_in(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield the notes in a file, each of which is a JSON string in a line of its own, and where it is."""
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                yield f"{path.name}, line {number}", str(json.loads(line))
+            except ValueError:
+                yield f"{path.name}, line {number}", line
+
+
+def signed_trees(
+    latest: str, notes: Iterable[tuple[str, str]], policy: Policy, report: Report
+) -> tuple[Checkpoint | None, dict[int, bytes]]:
+    """Return the tree of the last checkpoint, and all signed roots by size; `notes` are others, each with its name."""
+    last = read_checkpoint(latest, policy, report, "the last checkpoint")
+    roots = {last.size: last.root} if last else {}
+    for where, note in notes:
+        found = read_checkpoint(note, policy, report, where)
+        if found is None:
+            continue
+        if roots.setdefault(found.size, found.root) != found.root:
+            report.wrong("consistency", f"{where}: two different trees of {found.size:,} entries were signed")
+        if last is None or found.size > last.size:
+            report.wrong("consistency", f"{where}: {found.size:,} entries were signed, and now there are fewer")
+    return last, roots
+
+
+def verify_folder(
+    folder: Path, policy: Policy, kept: Iterable[tuple[str, str]], report: Report, each: Callable[[int, bytes], object]
+) -> None:
+    """Check a folder, and hand every entry with its position to `each`, in order; `kept` are notes with their names."""
+    latest = (folder / "checkpoint").read_text(encoding="utf-8", errors="replace")
+    last, roots = signed_trees(latest, chain(kept, notes_in(folder / "checkpoints.ndjson")), policy, report)
+
+    def tile(level: int, number: int, width: int) -> bytes | None:
+        path = folder / place(level, number, width)
+        return path.read_bytes() if path.exists() else None
+
+    tree = Tree(roots, report)
+    while last is not None and tree.size < last.size:
+        width = min(WIDTH, last.size - tree.size)
+        path = folder / place("entries", tree.size // WIDTH, width)
+        entries = unpack(path.read_bytes()) if path.exists() else []
+        position = tree.size
+        if len(entries) != width:
+            tree.say_which(entries, tile)
+            detail = f"the bundle has {len(entries)} entries instead of {width}: nothing after it is checked"
+            report.wrong("entries", detail, position + 1)
+            return
+        tree.add(entries, tile)
+        for entry in entries:
+            position += 1
+            each(position, entry)
+    tree.finish(tile)
+
+
+def verify_proof(proof: str, policy: Policy, report: Report) -> bytes | None:
+    """Check a proof (C2SP tlog-proof) that holds its entry as extra data, and return the entry if the proof holds."""
+    head, _, note = proof.partition("\n\n")
+    checkpoint = read_checkpoint(note, policy, report, "the proof")
+    if checkpoint is None:
+        return None
+    try:
+        version, extra, index, *lines = head.split("\n")
+        entry = b64decode(extra.removeprefix("extra "), validate=True)
+        number, last = int(index.removeprefix("index ")), checkpoint.size - 1
+        hashed = sha256(b"\x00" + entry).digest()
+        report.checked["entries"] += 1
+        fits = version == "c2sp.org/tlog-proof@v1" and 0 <= number <= last
+        for sibling in (b64decode(line, validate=True) for line in lines):
+            fits &= len(sibling) == HASH_BYTES and last > 0
+            if number % 2 or number == last:
+                hashed = sha256(b"\x01" + sibling + hashed).digest()
+                while number and not number % 2:
+                    number, last = number >> 1, last >> 1
+            else:
+                hashed = sha256(b"\x01" + hashed + sibling).digest()
+            number, last = number >> 1, last >> 1
+    except ValueError as error:
+        report.wrong("entries", f"the proof cannot be understood: {error}")
+        return None
+    if fits and last == 0 and hashed == checkpoint.root:
+        return entry
+    report.wrong("entries", "the proof does not lead from its entry to the root that was signed")
+    return None
+
+
+def main() -> int:
+    """Check the folder that the command line names, and say what was found."""
+    folder = Path(sys.argv[1])
+    report = Report()
+    policy = parse_policy((folder / "policy").read_text(encoding="utf-8"))
+    verify_folder(folder, policy, (), report, lambda _position, _entry: None)
+    sys.stdout.writelines(f"{check:<12} {count:>12,} checked\n" for check, count in report.checked.items())
+    sys.stdout.writelines(f"{finding.check}: {finding.detail} ({finding.position})\n" for finding in report.findings)
+    return 1 if report.found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
