@@ -20,7 +20,7 @@ from infra.event_log import read_streams
 from infra.execute import Asked, execute, state_of
 from infra.log_keys import LogKeys
 from infra.writer import Log, LogBusy, LogUnavailable, Writer
-from projections import campaigns
+from projections import campaigns, rebuild
 from projections.catalogue import PROJECTIONS
 from projections.runner import run
 
@@ -28,6 +28,8 @@ CLOCK_ACTOR: Final = "clock"
 DATES_EVERY_SECONDS: Final = 30
 HOUSEKEEPING_EVERY_SECONDS: Final = 3_600
 ELECTION_EVERY_SECONDS: Final = 2
+COMPARE_AT_HOUR: Final = 3
+"""Of the day in UTC: when read models are compared with what the log makes of them."""
 
 log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
@@ -45,6 +47,7 @@ async def work(url: str, keys: LogKeys) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(run(url, PROJECTIONS), name="projections")
+                tasks.create_task(rebuild.follow_versions(url, PROJECTIONS), name="rebuild")
                 tasks.create_task(sealer.run(url, keys), name="sealer")
                 tasks.create_task(_keep_time(url, Log(pool, writer)), name="clock")
         finally:
@@ -93,6 +96,7 @@ async def _keep_time(url: str, ledger_log: Log) -> None:
             next_run_time=clock.now(),
         )
         scheduler.add_job(_patiently, "interval", args=[_tidy, ledger_log], seconds=HOUSEKEEPING_EVERY_SECONDS)
+        scheduler.add_job(rebuild.compare_all, "cron", args=[url, PROJECTIONS], hour=COMPARE_AT_HOUR)
         try:
             async with await connect(url) as connection:
                 await _be_elected(connection)

@@ -1,6 +1,6 @@
 """The door of ad slots: what became of a creative. An answer means that it is durable."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Annotated, Any, Final, Literal
 
 from litestar import Controller, Request, Response, get, head, post
@@ -14,7 +14,8 @@ from api.decisions import SLOT_KEY, slot_of
 from api.services import Services, services_of
 from domain.budget import DeliveryKind
 from domain.delivery import Delivery, Settled, Ticket
-from domain.errors import NotFound, TimeClaimRefused
+from domain.errors import DateOutOfRange, NotFound, TimeClaimRefused
+from domain.values import DATE_MIN
 from infra import clock, metrics
 from infra.batch import Recording
 from infra.beacon_tokens import TOKEN_CHARACTERS_MAX, TokenForged
@@ -22,6 +23,9 @@ from infra.beacon_tokens import TOKEN_CHARACTERS_MAX, TokenForged
 TOKENS_MAX: Final = 1_000
 CLOCK_DIFFERENCE_MAX: Final = timedelta(minutes=5)
 """How far ahead of ours the clock of a device may be that says when something occurred."""
+
+CLAIM_MIN: Final = datetime.combine(DATE_MIN, time(), UTC)
+"""What is said to have occurred before this has no place in a report."""
 
 PIXEL: Final = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")
 """A transparent GIF of one pixel."""
@@ -160,7 +164,9 @@ def _read(services: Services, token: str | ClaimedToken, now: datetime) -> Deliv
         return BeaconResult(result="refused", code="token_forged")
     if occurred_at > now + CLOCK_DIFFERENCE_MAX:
         return BeaconResult(result="refused", code=TimeClaimRefused.code)
-    return Delivery(kind=kind, ticket=ticket, occurred_at=occurred_at)
+    if occurred_at < CLAIM_MIN:
+        return BeaconResult(result="refused", code=DateOutOfRange.code)
+    return Delivery(kind=kind, ticket=ticket, occurred_at=occurred_at.astimezone(UTC))
 
 
 def _result(settled: Settled | None) -> BeaconResult:

@@ -26,7 +26,7 @@ from infra.batch import Receipt
 from infra.execute import Asked, execute
 from projections import history
 from projections.campaigns import READ_MODEL, CampaignRow
-from projections.history import HistoryRow
+from projections.history import HistoryEvent
 from projections.listing import LIMIT_DEFAULT, Listing, Page
 from projections.replay import standing
 from projections.status import wait_for_commands
@@ -151,8 +151,8 @@ class CampaignController(Controller):
         as_of: NamedDependency[Moment | None],
         limit: lists.Limit = LIMIT_DEFAULT,
         cursor: lists.Cursor = None,
-    ) -> Page[HistoryRow]:
-        """Show what happened to a campaign, who did it and when, oldest first."""
+    ) -> Page[HistoryEvent]:
+        """Show what happened to a campaign, who did it and when, oldest first, with what the fields were before."""
         async with services.log.pool.connection() as connection:
             until = None if as_of is None else (await standing(connection, ledger_id, as_of)).position
             await wait_for_commands(connection, ledger_id, history.PROJECTION.name)

@@ -13,8 +13,9 @@ import msgspec
 import psycopg
 import uvloop
 
-from api import logs
+from api import logs, projections_cli
 from api.ad_slot import Unanswered
+from api.audit_cli import audit
 from api.background import work as work_in_background
 from api.demo import NotADemo
 from api.demo import demo as serve_demo
@@ -27,18 +28,21 @@ from domain.errors import Refusal
 from infra import installation, log_keys, settings, users
 from infra.database import APPLICATION_ROLE, NotDurable, connect
 from infra.embedded import DataFolderHeld, PostgresFailed
+from infra.inspection import Unreadable
 from infra.installation import NotInstalled
 from infra.keys import SecretUnfit
+from infra.mirror import FolderUnfit
 from infra.schema import SchemaUnfit
 from infra.settings import SettingMissing
 from infra.users import User
 from projections import status
+from projections.rebuild import RebuildRunning
 from projections.status import ProjectionStatus
 
 COULD_NOT_RUN: Final = 2
 COULD_NOT_RUN_BECAUSE: Final = (
-    *(CannotListen, CouldNotPlay, DataFolderHeld, NotADemo, NotDurable, NotInstalled),
-    *(PostgresFailed, Refusal, SchemaUnfit, SecretUnfit, SettingMissing, Unanswered),
+    *(CannotListen, CouldNotPlay, DataFolderHeld, FolderUnfit, NotADemo, NotDurable, NotInstalled),
+    *(PostgresFailed, RebuildRunning, Refusal, SchemaUnfit, SecretUnfit, SettingMissing, Unanswered, Unreadable),
 )
 PROGRESS_EVERY_SECONDS: Final = 5
 
@@ -187,6 +191,13 @@ def list_projections(data_dir: Path | None, as_json: bool) -> None:  # noqa: FBT
             moved = f"{each.updated_at:%Y-%m-%d %H:%M:%SZ}"
             click.echo(f"{each.name:<14}{each.version:>8}{each.position:>12,}{each.lag:>8,}{each.parked:>8,}  {moved}")
     sys.exit(any(each.parked for each in found))
+
+
+for command in projections_cli.COMMANDS:
+    projections.add_command(command)
+
+
+ledger.add_command(audit)
 
 
 @ledger.group()

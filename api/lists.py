@@ -64,13 +64,18 @@ _AsOf = Annotated[
 
 def as_of(moment: _AsOf = None) -> Moment | None:
     """Return the moment as of which an answer is asked for; None: as it is."""
+    return moment_of(moment, "as_of")
+
+
+def moment_of(moment: str | None, parameter: str) -> Moment | None:
+    """Return the position or the time that a parameter names; raise Malformed."""
     if moment is None or (moment.isascii() and moment.isdigit() and len(moment) <= POSITION_DIGITS_MAX):
         return None if moment is None else int(moment)
     try:
         return msgspec.convert(moment, _Time)
     except msgspec.ValidationError as error:
         raise Malformed(
-            "as_of is a position of the log, or a time with a time zone, such as 2026-03-01T00:00:00Z."
+            f"{parameter} is a position of the log, or a time with a time zone, such as 2026-03-01T00:00:00Z."
         ) from error
 
 

@@ -51,7 +51,7 @@ def request_id(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
 def _named(scope: HTTPScope) -> str:
     given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
     name = given.decode() if _REQUEST_ID.fullmatch(given) else clock.fresh_name()
-    scope["request_id"] = name  # type: ignore[typeddict-unknown-key]  # ours
+    scope["request_id"] = name  # type: ignore[typeddict-unknown-key]  # a key of our own
     return name
 
 

@@ -27,14 +27,14 @@ _KEY: Final = UUID("0199a1b2-0000-7000-8000-000000000005")
 _DECISION: Final = UUID("0199a1b2-0000-7000-8000-000000000006")
 
 SPECIMENS: Final[tuple[Struct, ...]] = (
-    Credentials(email="admin@example.com", password="correct horse battery staple"),  # noqa: S106  nobody's
-    RefreshToken(refresh_token="the-token-that-came-with-the-last-answer"),  # noqa: S106  as above
+    Credentials(email="admin@example.com", password="correct horse battery staple"),  # noqa: S106  nobody's password
+    RefreshToken(refresh_token="the-token-that-came-with-the-last-answer"),  # noqa: S106  nobody's password
     Tokens(
-        access_token="eyJhbGciOiJFZERTQSIs...",  # noqa: S106  as above
-        refresh_token="the-token-for-the-next-time",  # noqa: S106  as above
+        access_token="eyJhbGciOiJFZERTQSIs...",  # noqa: S106  nobody's password
+        refresh_token="the-token-for-the-next-time",  # noqa: S106  nobody's password
         expires_in=900,
     ),
-    NewUser(email="vera@example.com", password="a long sentence nobody guesses", role="viewer"),  # noqa: S106  as above
+    NewUser(email="vera@example.com", password="a long sentence nobody guesses", role="viewer"),  # noqa: S106  nobody's password
     UserChange(role="manager"),
     CreateAdvertiser(
         name="Northwind Shoes", company_name="Northwind Ltd.", email="ads@northwind.example", phone="+44 20 7946 0000"

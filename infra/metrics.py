@@ -17,19 +17,19 @@ BATCH_EVENTS: Final = Histogram(
 BATCH_SECONDS: Final = Histogram("ledger_batch_seconds", "Time from locking the head to the commit.", buckets=_SECONDS)
 BATCHES_FAILED: Final = Counter("ledger_batches_failed", "Commits that did not come through.")
 SEALED_ENTRIES: Final = Gauge(
-    "ledger_sealed_entries", "Entries in the last signed checkpoint.", multiprocess_mode="max"
+    "ledger_sealed_entries", "Entries in the last signed checkpoint.", multiprocess_mode="mostrecent"
 )
 SEALING_REFUSED: Final = Gauge(
-    "ledger_sealing_refused", "1 while the log does not continue what was signed of it.", multiprocess_mode="max"
+    "ledger_sealing_refused", "1 while the log does not continue what was signed of it.", multiprocess_mode="mostrecent"
 )
 PROJECTION_LAG: Final = Gauge(
-    "ledger_projection_lag_events", "How far a projection is behind its log.", ["projection"], multiprocess_mode="max"
+    "ledger_projection_lag_events", "How far a projection is behind its log.", ["projection"], multiprocess_mode="mostrecent"
 )
 PROJECTION_DIFFERENCES: Final = Gauge(
     "ledger_projection_differing_keys",
     "Keys of a projection that differed from the same one made anew, when they were last compared.",
     ["projection"],
-    multiprocess_mode="max",
+    multiprocess_mode="mostrecent",
 )
 
 

@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from hashlib import blake2b
+from os import urandom
 from struct import Struct
 from struct import error as StructError  # noqa: N812  the standard library names it so
 from tempfile import TemporaryFile
@@ -40,7 +41,8 @@ TERMS: Final = ("advertiser_id", "name", "timezone", "currency", "pricing", *(li
 TOTALS: Final = ("impressions", "billed_impressions", "views", "clicks", "billed_clicks", "spent_micros")
 TODAY: Final = ("day_impressions", "day_billed_impressions", "day_clicks", "day_billed_clicks", "day_spent_micros")
 THING: Final = ("campaign_id", "creative_id", "advertiser_id", "slot_id")
-GROUP: Final = (*THING, "country", "region", "city", "currency", "reason")
+GROUP: Final = ("day", *THING, "currency", "reason")
+PLACE: Final = ("country", "region", "city")
 COUNTS: Final = ("impressions", "views", "clicks", "spent_micros")
 NO_DAY: Final = "0001-01-01"
 IMPRESSIONS_PER_CPM: Final = 1_000
@@ -52,8 +54,34 @@ DAYS_CACHED_MAX: Final = 10_000
 Campaign = dict[str, Any]
 """A campaign's terms and limits, and its counts under the names of TOTALS and TODAY."""
 
-DeliveryKey = tuple[str, ...]
-"""The hour (UTC, as 2026-01-31T23), and the values of GROUP, empty where there is none."""
+Group = tuple[str, ...]
+"""What the deliveries of one line of the report have in common: the values of GROUP; `day` is that of UTC."""
+
+
+class Deliveries:
+    """Deliveries by day, creative, slot and reason; hours and places are kept as one number for all of a group.
+
+    That number is a sum of keyed hashes, one for each hour and place, times what was counted there: however many hours
+    and places there are, two sets of rows have the same number only if they are the same (but for odds of 2**-64).
+    """
+
+    def __init__(self, key: bytes) -> None:
+        """Begin with nothing; two of them can be compared when they have the same key, which nobody else knows."""
+        self.groups: dict[Group, list[int]] = {}
+        self._key = key
+
+    def beside(self) -> "Deliveries":
+        """Return deliveries with which these can be compared in detail."""
+        return Deliveries(self._key)
+
+    def add(self, group: Group, hour: str, place: Iterable[str], counts: Iterable[int]) -> None:
+        """Add what was counted in an hour (UTC, such as 2026-01-31T23) and a place, in the order of COUNTS."""
+        sums = self.groups.setdefault(group, [0, 0, 0, 0, 0])
+        detail = "\n".join((hour, *place)).encode()
+        hashed = blake2b(detail, key=self._key, digest_size=64).digest()
+        for at, count in enumerate(counts):
+            sums[at] += count
+            sums[-1] += count * int.from_bytes(hashed[at * 16 : at * 16 + 8], "little")
 
 
 class Streams:
@@ -100,7 +128,7 @@ class Recount:
     def __init__(self, report: Report) -> None:
         """Begin before the first entry."""
         self.campaigns: dict[str, Campaign] = {}
-        self.deliveries: dict[DeliveryKey, list[int]] = {}
+        self.deliveries = Deliveries(urandom(32))
         self._report = report
         self._streams = Streams()
         self._time = datetime.min.replace(tzinfo=UTC)
@@ -150,17 +178,16 @@ class Recount:
         for campaign_id, campaign in missing.items():
             self._report.wrong("reports", f"the budget of campaign {campaign_id} is missing", campaign["position"])
 
-    def check_deliveries(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Compare a report of deliveries, a row for all that has everything but its counts in common."""
-        missing = dict(self.deliveries)
-        for row in rows:
+    def check_deliveries(self, said: Deliveries, *, in_detail: bool) -> None:
+        """Compare deliveries with what the entries lead to, and in detail also the hours and places in each group."""
+        right = self.deliveries.groups
+        for group in sorted(said.groups.keys() | right.keys()):
             self._report.checked["reports"] += 1
-            key = (str(row.get("hour"))[:13], *(str(row.get(name)) for name in GROUP))
-            right, said = missing.pop(key, None), [row.get(name) for name in COUNTS]
-            if right != said:
-                self._report.wrong("reports", f"deliveries of {key}: {said} is said, {right} is right")
-        for key, right in missing.items():
-            self._report.wrong("reports", f"deliveries of {key}: {right} is missing")
+            left, expected = said.groups.get(group, [0] * 5), right.get(group, [0] * 5)
+            if left[:-1] != expected[:-1]:
+                self._report.wrong("reports", f"deliveries of {group}: {left[:-1]} are said, {expected[:-1]} are right")
+            elif in_detail and left != expected:
+                self._report.wrong("reports", f"deliveries of {group}: other hours or places are said")
 
     def _set(self, position: int, said: dict[str, Any], event: dict[str, Any]) -> None:
         campaign_id = said["stream"].removeprefix("campaign-")
@@ -182,14 +209,12 @@ class Recount:
         spent = price if billed else 0
         if billed is not (event.get("reason") is None):
             self._report.wrong("money", "it is billed, or else a reason says why not", position)
-        occurred = said["occurred_at"]
-        if not occurred.endswith("Z"):
-            occurred = datetime.fromisoformat(occurred).astimezone(UTC).isoformat()
-        places = [event.get(name) or "" for name in ("country", "region", "city")]
-        key = (occurred[:13], *map(event.__getitem__, THING), *places, event["currency"], event.get("reason") or "")
-        counts = self.deliveries.setdefault(key, [0, 0, 0, 0])
-        counts[kind - 1] += 1
-        counts[3] += spent
+        hour = said["occurred_at"][:13]
+        if not said["occurred_at"].endswith("Z"):
+            hour = datetime.fromisoformat(said["occurred_at"]).astimezone(UTC).isoformat()[:13]
+        group = (hour[:10], *map(event.__getitem__, THING), event["currency"], event.get("reason") or "")
+        counts = (kind == 1, kind == 2, kind == 3, spent)  # noqa: PLR2004  the kinds are numbered in DELIVERIES
+        self.deliveries.add(group, hour, [event.get(name) or "" for name in PLACE], counts)
         campaign = self.campaigns.get(event["campaign_id"])
         if campaign is None:
             if billed:

@@ -14,11 +14,10 @@ What the entries say is counted again in `infra.recount`.
 import json
 import sys
 from base64 import b64decode
-from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import sha256
-from itertools import chain
+from heapq import merge
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -81,7 +80,7 @@ class Key(NamedTuple):
             if self.kind != MLDSA44_KEY:
                 Ed25519PublicKey.from_public_bytes(self.public).verify(signature, message)
             else:
-                origin, size, root = parse_text(text)
+                size, root, origin = parse_text(text)
                 names = [bytes([len(name.encode())]) + name.encode() for name in (self.name, origin)]
                 span = bytes(8) + size.to_bytes(8, "big")
                 message = b"subtree/v1\n\x00" + names[0] + time + names[1] + span + root
@@ -111,9 +110,13 @@ class Policy(NamedTuple):
 class Checkpoint(NamedTuple):
     """A tree that was signed."""
 
-    origin: str
     size: int
     root: bytes
+    origin: str
+
+
+Signed = tuple[Checkpoint, str]
+"""A tree that was signed, and where that was found."""
 
 
 def parse_key(text: str) -> Key:
@@ -147,7 +150,7 @@ def parse_policy(text: str) -> Policy:
 def parse_text(text: str) -> Checkpoint:
     """Return the tree of which a checkpoint's text speaks; ValueError says that it is none."""
     origin, size, root, *_ = text.split("\n")
-    checkpoint = Checkpoint(origin, int(size), b64decode(root, validate=True))
+    checkpoint = Checkpoint(int(size), b64decode(root, validate=True), origin)
     if len(checkpoint.root) != HASH_BYTES or str(checkpoint.size) != size or checkpoint.size < 0:
         raise ValueError("the text is no checkpoint")
     return checkpoint
@@ -193,22 +196,19 @@ TileReader = Callable[[int, int, int], bytes | None]
 class Tree:
     """The tree over all entries, computed anew; of it, only the right edge is kept."""
 
-    def __init__(self, roots: Mapping[int, bytes], report: Report) -> None:
-        """`roots` holds the signed roots, by size."""
+    def __init__(self, report: Report) -> None:
+        """Begin with no entry."""
         self.size = 0
         self._edge = [b""]  # by level of tiles, the hashes that fill no tile yet
-        self._roots = roots
-        self._sizes = sorted(roots)
         self._report = report
-        if roots.get(0, sha256().digest()) != sha256().digest():
-            report.wrong("consistency", "the tree of no entries that was signed is not empty")
 
-    def add(self, entries: Sequence[bytes], tile: TileReader) -> None:
-        """Add the up to 256 entries of the next bundle."""
+    def add(self, entries: Sequence[bytes], tile: TileReader, signed: Iterable[Signed]) -> None:
+        """Add the up to 256 entries of the next bundle, and compare with the signed trees that end among them."""
         hashes = b"".join([sha256(b"\x00" + entry).digest() for entry in entries])
         if tile(0, self.size // WIDTH, len(entries)) != hashes:
             self.say_which(entries, tile)
-        self._check_roots(len(entries), hashes)
+        for checkpoint, where in signed:
+            self._check_root(checkpoint, where, hashes)
         self.size += len(entries)
         self._report.checked["entries"] += len(entries)
         self._edge[0] = hashes
@@ -235,14 +235,13 @@ class Tree:
         if tile(level, number, len(hashes) // HASH_BYTES) != hashes:
             self._report.wrong("tiles", f"tile {number} of level {level} is not the one over the entries")
 
-    def _check_roots(self, count: int, hashes: bytes) -> None:
-        """Compare with every signed root that lies among the entries that are being added."""
-        first = bisect_right(self._sizes, self.size)
-        for size in self._sizes[first : bisect_right(self._sizes, self.size + count)]:
-            self._report.checked["consistency"] += 1
-            parts = [*self._edge[:0:-1], hashes[: (size - self.size) * HASH_BYTES]]
-            if _root(parts) != self._roots[size]:
-                self._report.wrong("consistency", f"the tree of {size:,} entries is not the one that was signed")
+    def _check_root(self, checkpoint: Checkpoint, where: str, hashes: bytes) -> None:
+        self._report.checked["consistency"] += 1
+        added = checkpoint.size - self.size
+        parts = [*self._edge[:0:-1], hashes[: max(added, 0) * HASH_BYTES]]
+        if added < 0 or _root(parts) != checkpoint.root:
+            detail = f"{where}: the tree of {checkpoint.size:,} entries is not the one that was signed, or out of order"
+            self._report.wrong("consistency", detail)
 
     def say_which(self, entries: Sequence[bytes], tile: TileReader) -> None:
         """Note which entries of the next bundle are not those in the tree."""
@@ -307,21 +306,12 @@ def notes_in(path: Path) -> Iterator[tuple[str, str]]:
                 yield f"{path.name}, line {number}", line
 
 
-def signed_trees(
-    latest: str, notes: Iterable[tuple[str, str]], policy: Policy, report: Report
-) -> tuple[Checkpoint | None, dict[int, bytes]]:
-    """Return the tree of the last checkpoint, and all signed roots by size; `notes` are others, each with its name."""
-    last = read_checkpoint(latest, policy, report, "the last checkpoint")
-    roots = {last.size: last.root} if last else {}
+def signed_trees(notes: Iterable[tuple[str, str]], policy: Policy, report: Report) -> Iterator[Signed]:
+    """Yield the trees that were signed, of notes with their names."""
     for where, note in notes:
-        found = read_checkpoint(note, policy, report, where)
-        if found is None:
-            continue
-        if roots.setdefault(found.size, found.root) != found.root:
-            report.wrong("consistency", f"{where}: two different trees of {found.size:,} entries were signed")
-        if last is None or found.size > last.size:
-            report.wrong("consistency", f"{where}: {found.size:,} entries were signed, and now there are fewer")
-    return last, roots
+        checkpoint = read_checkpoint(note, policy, report, where)
+        if checkpoint is not None:
+            yield checkpoint, where
 
 
 def verify_folder(
@@ -329,15 +319,19 @@ def verify_folder(
 ) -> None:
     """Check a folder, and hand every entry with its position to `each`, in order; `kept` are notes with their names."""
     latest = (folder / "checkpoint").read_text(encoding="utf-8", errors="replace")
-    last, roots = signed_trees(latest, chain(kept, notes_in(folder / "checkpoints.ndjson")), policy, report)
+    last = list(signed_trees([("checkpoint", latest)], policy, report))
+    size = last[0][0].size if last else 0
+    own = signed_trees(notes_in(folder / "checkpoints.ndjson"), policy, report)
+    signed = merge(sorted(signed_trees(kept, policy, report)), own, last, key=lambda each: each[0].size)
+    waiting = next(signed, None)
 
     def tile(level: int, number: int, width: int) -> bytes | None:
         path = folder / place(level, number, width)
         return path.read_bytes() if path.exists() else None
 
-    tree = Tree(roots, report)
-    while last is not None and tree.size < last.size:
-        width = min(WIDTH, last.size - tree.size)
+    tree = Tree(report)
+    while tree.size < size:
+        width = min(WIDTH, size - tree.size)
         path = folder / place("entries", tree.size // WIDTH, width)
         entries = unpack(path.read_bytes()) if path.exists() else []
         position = tree.size
@@ -346,11 +340,18 @@ def verify_folder(
             detail = f"the bundle has {len(entries)} entries instead of {width}: nothing after it is checked"
             report.wrong("entries", detail, position + 1)
             return
-        tree.add(entries, tile)
+        due = []
+        while waiting is not None and waiting[0].size <= position + width:
+            due.append(waiting)
+            waiting = next(signed, None)
+        tree.add(entries, tile, due)
         for entry in entries:
             position += 1
             each(position, entry)
     tree.finish(tile)
+    for checkpoint, where in [waiting, *signed] if waiting else []:
+        if checkpoint.size > size:
+            report.wrong("consistency", f"{where}: {checkpoint.size:,} entries were signed, and here are {size:,}")
 
 
 def verify_proof(proof: str, policy: Policy, report: Report) -> bytes | None:

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-import msgspec
 from msgspec import Struct
 from psycopg.rows import DictRow
 from sqlalchemy import BigInteger, Table
@@ -79,8 +78,9 @@ async def compared(
 async def _buckets(connection: Connection, table: Table, schema: str) -> dict[int, DictRow]:
     """Return count, sums and checksum of each bucket of keys that has rows."""
     sums = "".join(f", sum({name}) AS {name}" for name in _amounts(table))
+    checksum = f"bit_xor(hashtextextended({_row(table)}, 0))"
     cursor = await connection.execute(f"""
-        SELECT {_bucket(table)} AS bucket, count(*) AS rows, bit_xor(hashtextextended({_row(table)}, 0)) AS checksum{sums}
+        SELECT {_bucket(table)} AS bucket, count(*) AS rows, {checksum} AS checksum{sums}
         FROM {schema}.{table.name} GROUP BY 1
     """)
     return {row.pop("bucket"): row for row in await cursor.fetchall()}

@@ -126,7 +126,7 @@ _WRITE_RANGE: Final = """
 
 
 async def write_range(connection: Connection, ledger_id: UUID, after: int, until: int) -> None:
-    """Add the entries after one position, up to another, to the table; raise psycopg.DataError when one is malformed."""
+    """Add the entries after one position, up to another, to the table; psycopg.DataError when one is malformed."""
     await connection.execute(_WRITE_RANGE, {"ledger_id": ledger_id, "after": after, "until": until})
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import BigInteger, Column, DateTime, Integer, Table, Text, Uuid, select
+from sqlalchemy import BigInteger, Column, DateTime, Integer, Table, Text, Uuid, literal_column, select
 from sqlalchemy.dialects.postgresql import JSONB
 
 from domain.errors import NotFound
@@ -56,6 +56,26 @@ class HistoryRow(Struct, frozen=True, kw_only=True):
     fields: dict[str, Any]
 
 
+class HistoryEvent(HistoryRow, frozen=True, kw_only=True):
+    """One event of a campaign, and what the fields that it set were before; empty where there was no campaign yet."""
+
+    before: dict[str, Any]
+
+
+# What a field was before is what the last event that named it said; the first one names them all.
+_BEFORE: Final = literal_column("""
+    coalesce((
+        SELECT jsonb_object_agg(field, (
+            SELECT earlier.fields -> field FROM histories AS earlier
+            WHERE earlier.ledger_id = histories.ledger_id AND earlier.campaign_id = histories.campaign_id
+                AND earlier.version < histories.version AND earlier.fields ? field
+            ORDER BY earlier.version DESC LIMIT 1
+        ))
+        FROM jsonb_object_keys(histories.fields) AS field WHERE histories.version > 1
+    ), '{}')
+""").label("before")
+
+
 def fold(recorded: Recorded) -> HistoryRow:
     """Return the row of an entry."""
     entry = recorded.entry
@@ -85,20 +105,20 @@ async def read(
     cursor: str | None,
     limit: int,
     until: int | None = None,
-) -> Page[HistoryRow]:
+) -> Page[HistoryEvent]:
     """Return the events of a campaign up to a position, oldest first; raise NotFound when there is no such campaign."""
     after = version_after(cursor)
     # A row of this read model never changes, so what stood at a position is what has come by it.
     conditions = [] if until is None else [histories.c.position <= until]
     columns = [histories.columns[name] for name in HistoryRow.__struct_fields__]
     statement = (
-        select(*columns)
+        select(*columns, _BEFORE)
         .where(histories.c.ledger_id == ledger_id, histories.c.campaign_id == campaign_id, histories.c.version > after)
         .where(*conditions)
         .order_by(histories.c.version)
         .limit(limit + 1)
     )
-    rows = await fetch(connection, statement, HistoryRow)
+    rows = await fetch(connection, statement, HistoryEvent)
     if not rows and not after:
         raise NotFound("campaign", campaign_id)
     return Page(items=rows[:limit], next_cursor=str(rows[limit - 1].version) if len(rows) > limit else None)

@@ -1,8 +1,8 @@
 """Rebuild: a read model made anew beside the live one, compared with it at the same position, and swapped in.
 
-What is made anew is in tables of the schema `rebuild` with a checkpoint of its own, so that the runner fills it like the
-live one, and whoever was interrupted goes on where the last batch ended. Swapping changes only the rows that differ, in
-one transaction: readers see all of it or nothing, and wait for nothing.
+What is made anew is in tables of the schema `rebuild`, with a checkpoint of its own, so that the runner fills it like
+the live one, and whoever was interrupted goes on where the last batch ended. Swapping changes only the rows that
+differ, in one transaction: readers see all of it or nothing, and wait for nothing.
 """
 
 import asyncio
@@ -92,6 +92,20 @@ async def follow_versions(url: str, projections: Sequence[Projection]) -> None:
         await asyncio.sleep(LOOK_EVERY_SECONDS)
 
 
+async def compare_all(url: str, projections: Sequence[Projection]) -> None:
+    """Compare every read model, one after the other; the results are metrics, and lines of the service's own log."""
+    for projection in projections:
+        try:
+            found = await compare(url, projection, lambda _: None)
+        except RebuildRunning as error:
+            log.info("read model not compared", projection=projection.name, reason=str(error))
+        except (OSError, psycopg.Error) as error:
+            log.warning("read model not compared", projection=projection.name, reason=type(error).__name__)
+        else:
+            tell = log.error if found.differing_keys else log.info
+            tell("read model compared", projection=projection.name, differing=found.differing_keys)
+
+
 async def _renew(url: str, projection: Projection) -> None:
     log.info("rebuild begins", projection=projection.name, version=projection.version)
     try:
@@ -177,7 +191,7 @@ async def _fill(connection: Connection, projection: Projection, told: Told, *, w
         if not behind or (not whole and entries - done < BATCH_ENTRIES_MAX):
             return
         for ledger_id, until in behind.items():
-            await leap(connection, projection, ledger_id, until=until)
+            await leap(connection, projection, ledger_id, until=until, limit=BATCH_ENTRIES_MAX)
 
 
 async def _compare(connection: Connection, projection: Projection, told: Told) -> Comparison:

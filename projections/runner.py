@@ -74,7 +74,12 @@ async def catch_up(connection: Connection, projection: Projection) -> None:
 
 
 async def advance(
-    connection: Connection, projection: Projection, ledger_id: UUID, *, until: int = POSITION_MAX
+    connection: Connection,
+    projection: Projection,
+    ledger_id: UUID,
+    *,
+    until: int = POSITION_MAX,
+    limit: int = BATCH_ENTRIES_MAX,
 ) -> int:
     """Apply the next batch of one ledger, nothing after `until`; return the position that the projection has come to.
 
@@ -85,14 +90,9 @@ async def advance(
         # Whoever had to wait for the checkpoint has an old head, maybe one that the other runner has passed.
         end = max(position, min(head, until))
         texts = await read_texts(
-            connection,
-            ledger_id,
-            position,
-            until=end,
-            catalogue_only=projection.catalogue_only,
-            limit=BATCH_ENTRIES_MAX,
+            connection, ledger_id, position, until=end, catalogue_only=projection.catalogue_only, limit=limit
         )
-        if len(texts) == BATCH_ENTRIES_MAX:  # a page that is not full has seen everything up to there
+        if len(texts) == limit:  # a page that is not full has seen everything up to there
             end = texts[-1].position
         await _apply(connection, projection, ledger_id, texts)
         await _reach(connection, projection, ledger_id, end)
@@ -101,7 +101,9 @@ async def advance(
     return end
 
 
-async def leap(connection: Connection, projection: Projection, ledger_id: UUID, *, until: int) -> int:
+async def leap(
+    connection: Connection, projection: Projection, ledger_id: UUID, *, until: int, limit: int = BATCH_ENTRIES_MAX
+) -> int:
     """Apply as many of the next entries as can be in one statement, or a batch; return the position come to.
 
     `until` is not after the head. Where something is parked, or will be, entries are applied one batch at a time.
@@ -115,7 +117,7 @@ async def leap(connection: Connection, projection: Projection, ledger_id: UUID, 
                     await projection.write_range(connection, ledger_id, position, end)
                     await _reach(connection, projection, ledger_id, end)
                     return end
-    return await advance(connection, projection, ledger_id, until=until)
+    return await advance(connection, projection, ledger_id, until=until, limit=limit)
 
 
 async def _reach(connection: Connection, projection: Projection, ledger_id: UUID, position: int) -> None:

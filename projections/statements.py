@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
-from msgspec import structs
+from msgspec import Struct
 
 from domain.events import CampaignChanged, CampaignCreated, DeliveryRecorded
 from infra.accounts import Book
@@ -16,19 +16,35 @@ from infra.inspection import ACCOUNTS, BUDGETS, DELIVERIES
 from infra.mirror import write
 from projections import budgets, delivery
 from projections.budgets import SpendingRow
-from projections.delivery import DeliveryRow
 
 BATCH_ENTRIES: Final = 5_000
-COUNTERS: Final = ("impressions", "views", "clicks", "spent_micros")
+DAY_CHARACTERS: Final = len("2026-01-31")
+COUNTS: Final = ("impressions", "views", "clicks", "spent_micros")
+
+
+class DeliveryLine(Struct, frozen=True, kw_only=True):
+    """The deliveries of one day (UTC) of a creative in a slot that were billed, or not for the same reason."""
+
+    day: str
+    campaign_id: UUID
+    creative_id: UUID
+    advertiser_id: UUID
+    slot_id: UUID
+    currency: str
+    reason: str
+    impressions: int
+    views: int
+    clicks: int
+    spent_micros: int
 
 
 class Statements:
-    """What the entries so far lead to: a row a campaign, and a row for deliveries that have everything in common."""
+    """What the entries so far lead to: the budgets, and the deliveries by day, creative and slot."""
 
     def __init__(self) -> None:
         """Begin before the first entry."""
         self.spendings: dict[UUID, SpendingRow] = {}
-        self._deliveries: dict[tuple[object, ...], DeliveryRow] = {}
+        self._deliveries: dict[tuple[Any, ...], list[int]] = {}
 
     def add(self, batch: Sequence[Recorded]) -> None:
         """Fold a batch of entries."""
@@ -38,16 +54,21 @@ class Statements:
                 row = self.spendings.get(campaign_id)
                 if row is not None or isinstance(recorded.entry.event, CampaignCreated):
                     self.spendings[campaign_id] = budgets.fold(row, recorded)
-        for added in delivery.fold([each for each in batch if isinstance(each.entry.event, DeliveryRecorded)]):
-            key = tuple(value for name, value in structs.asdict(added).items() if name not in COUNTERS)
-            before = self._deliveries.get(key)
-            sums = {name: getattr(added, name) + getattr(before, name) for name in COUNTERS} if before else {}
-            self._deliveries[key] = structs.replace(added, **sums)
+        for delivered in delivery.fold([each for each in batch if isinstance(each.entry.event, DeliveryRecorded)]):
+            day = delivered.hour.isoformat()[:DAY_CHARACTERS]
+            thing = (delivered.campaign_id, delivered.creative_id, delivered.advertiser_id, delivered.slot_id)
+            sums = self._deliveries.setdefault((day, *thing, delivered.currency, delivered.reason), [0] * len(COUNTS))
+            for at, name in enumerate(COUNTS):
+                sums[at] += getattr(delivered, name)
 
     @property
-    def deliveries(self) -> list[DeliveryRow]:
-        """The rows of the delivery report, in order."""
-        return [self._deliveries[key] for key in sorted(self._deliveries, key=str)]
+    def deliveries(self) -> list[DeliveryLine]:
+        """The lines of the delivery report, in order."""
+        names = DeliveryLine.__struct_fields__
+        return [
+            DeliveryLine(**dict(zip(names, (*key, *counts), strict=True)))
+            for key, counts in sorted(self._deliveries.items())
+        ]
 
 
 def write_reports(folder: Path, origin: str, entries: Iterable[tuple[int, bytes]]) -> None:

@@ -31,7 +31,7 @@ class Service:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._workers = workers
-        self._environment = _environment(data_dir, database_url)
+        self.environment = _environment(data_dir, database_url)
         self._log = data_dir / "service.log"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -40,7 +40,7 @@ class Service:
         command = [sys.executable, "-m", "api.cli", "serve", "--port", str(self.port)]
         command += ["--workers", str(self._workers), "--data-dir", str(self.data_dir)]
         with self._log.open("ab") as log:
-            self.process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
         deadline = monotonic() + START_SECONDS_MAX
         while monotonic() < deadline and self.process.poll() is None:
             with suppress(httpx.HTTPError):

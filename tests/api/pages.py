@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import count
 from time import monotonic, sleep
 from typing import Any, Final
@@ -99,3 +100,8 @@ def spent(world: World, campaign_id: str) -> dict[str, Any]:
 def fresh() -> str:
     """Return a word that no other test uses."""
     return uuid4().hex
+
+
+def midday() -> str:
+    """Return a time zone in which it is noon, so that no day ends during a test."""
+    return f"Etc/GMT{datetime.now(UTC).hour - 12:+d}"

@@ -11,6 +11,7 @@ import sys
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
@@ -24,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from api import cli
 from api.serve import CannotListen, address_of
 from tests.conftest import with_database
-from tests.service import free_port
+from tests.service import START_SECONDS_MAX, free_port
 
 PASSWORD = "correct horse battery staple"
 
@@ -249,9 +250,20 @@ def test_a_worker_ends_when_it_is_told_to(ledger: Ledger, configured: str) -> No
     """A background worker works until a signal asks it to end, which is no failure."""
     ledger("migrate")
     process = started("work")
-    with psycopg.connect(configured, autocommit=True) as connection:
-        while not connection.execute("SELECT FROM checkpoints LIMIT 1").fetchone():
-            assert process.poll() is None
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
-    assert process.returncode == 0
+    # It works once it holds the lock of a job.
+    locks = """
+        SELECT pid FROM pg_locks JOIN pg_database ON pg_database.oid = database
+        WHERE locktype = 'advisory' AND datname = current_database()
+    """
+    deadline = monotonic() + START_SECONDS_MAX
+    try:
+        with psycopg.connect(configured, autocommit=True) as connection:
+            while not connection.execute(locks).fetchone():
+                assert process.poll() is None
+                assert monotonic() < deadline
+                sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+    finally:
+        process.kill()

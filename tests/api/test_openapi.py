@@ -16,8 +16,8 @@ from api.specimens import SPECIMENS
 from tests.service import ADMIN_EMAIL, ADMIN_PASSWORD, Service
 from tests.world import World
 
-EXAMPLES_PER_OPERATION: Final = 5
-ASKING_SECONDS_MAX: Final = 120
+EXAMPLES_PER_OPERATION: Final = 3
+ASKING_SECONDS_MAX: Final = 300
 CHECKS: Final = (
     "not_a_server_error",
     "status_code_conformance",
@@ -78,7 +78,8 @@ def credentials(service: Service, admin: httpx.Client) -> Iterator[dict[str, str
 def test_the_service_does_what_it_says(service: Service, credentials: dict[str, str], tmp_path: Path) -> None:
     """Whatever it is asked, the service fails nowhere, answers as announced, and takes only what it has announced."""
     settings = tmp_path / "schemathesis.toml"
-    settings.write_text("".join(f'[auth.openapi.{name}]\nbearer = "{token}"\n' for name, token in credentials.items()))
+    bearers = [f'[auth.openapi.{name}]\nbearer = "{token}"\n' for name, token in credentials.items()]
+    settings.write_text("".join([*bearers, "[phases.coverage]\nunexpected-methods = []\n"]))
     asked = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(settings)),
@@ -113,6 +114,7 @@ def test_every_operation_is_described(document: dict[str, Any], operations: dict
 
 def test_every_operation_says_what_it_needs(operations: dict[str, dict[str, Any]]) -> None:
     """People's operations need an access token, those of ad slots a slot key, and some need nothing."""
+    expected: list[dict[str, list[str]]] | None
     for name, operation in operations.items():
         if name in PUBLIC:
             expected = None
@@ -184,7 +186,7 @@ def test_bodies_have_examples(operations: dict[str, dict[str, Any]]) -> None:
 
 
 def test_the_documentation_needs_nothing_from_elsewhere(service: Service, document: dict[str, Any]) -> None:
-    """The documentation page and all that it loads come from the service, and its script knows this kind of document."""
+    """The documentation page and all that it loads come from the service, and its script can read the document."""
     page = httpx.get(f"{service.url}/schema/")
     assert (page.status_code, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
     loaded = re.findall(r"""<(?:script|link|img|iframe)[^>]*?(?:src|href)=["']([^"']*)""", page.text)
@@ -234,12 +236,9 @@ def test_what_the_service_counts(service: Service, world: World) -> None:
     assert campaign_id not in answer.text
 
 
-def test_the_log_of_the_service_tells_no_secrets(
-    service: Service, world: World, credentials: dict[str, str], document: dict[str, Any]
-) -> None:
+def test_the_log_of_the_service_tells_no_secrets(service: Service, world: World, credentials: dict[str, str]) -> None:
     """Each request leaves a line of JSON with its id; none of all the lines so far has a secret or a person in it."""
-    assert document
-    secret = f"{'not the password'}-{service.port}"
+    secret = f"not the password-{service.port}"
     request_id = f"request-{service.port}"
     headers = {"X-Request-Id": request_id}
     refused = httpx.post(

@@ -14,16 +14,22 @@ from tests.world import CATCH_UP_SECONDS_MAX, World
 
 STAMPS: Final = {"id", "version", "position", "created_at", "updated_at"}
 
-ADVERTISER: Final = {
+ADVERTISER: Final[dict[str, Any]] = {
     "name": "Northwind Shoes",
     "company_name": "Northwind Ltd.",
     "email": "ads@northwind.example",
     "phone": "+44 (20) 7946-0000",
     "status": "active",
 }
-OTHER_ADVERTISER: Final = {"name": "Östwind", "company_name": "", "email": None, "phone": None, "status": "inactive"}
+OTHER_ADVERTISER: Final[dict[str, Any]] = {
+    "name": "Östwind",
+    "company_name": "",
+    "email": None,
+    "phone": None,
+    "status": "inactive",
+}
 
-CAMPAIGN: Final = {
+CAMPAIGN: Final[dict[str, Any]] = {
     "name": "Autumn boots",
     "description": "Line one\nLine two",
     "start_date": "2026-09-01",
@@ -48,7 +54,7 @@ CAMPAIGN: Final = {
     "categories": ["shoes"],
     "blocked_categories": ["gambling"],
 }
-OTHER_CAMPAIGN: Final = {
+OTHER_CAMPAIGN: Final[dict[str, Any]] = {
     "name": "Clicks",
     "description": "",
     "start_date": "2026-10-01",
@@ -71,7 +77,7 @@ OTHER_CAMPAIGN: Final = {
     "blocked_categories": [],
 }
 
-CREATIVE: Final = {
+CREATIVE: Final[dict[str, Any]] = {
     "name": "Boots in the rain",
     "description": "The long one",
     "ad_type": "center_left_content_ad",
@@ -99,7 +105,7 @@ CREATIVE: Final = {
         "no_prohibited_content": True,
     },
 }
-OTHER_CREATIVE: Final = {
+OTHER_CREATIVE: Final[dict[str, Any]] = {
     "name": "Boots in words",
     "description": "",
     "ad_type": "bottom_right_ad",
@@ -128,7 +134,7 @@ OTHER_CREATIVE: Final = {
     },
 }
 
-SLOT: Final = {
+SLOT: Final[dict[str, Any]] = {
     "name": "Front page, top",
     "ad_type": "bottom_center_ad",
     "width": 300,
@@ -140,7 +146,7 @@ SLOT: Final = {
     "token_seconds": 3_600,
     "status": "active",
 }
-OTHER_SLOT: Final = {
+OTHER_SLOT: Final[dict[str, Any]] = {
     "name": "Radio",
     "ad_type": "top_bar_ad",
     "width": None,
@@ -309,7 +315,8 @@ def test_requests_sent_at_once_create_one_thing(world: World) -> None:
 @pytest.mark.parametrize("key", ["", "k" * 201, "ключ"])
 def test_an_idempotency_key_is_a_short_name(world: World, key: str) -> None:
     """An Idempotency-Key is a few printable characters of ASCII."""
-    answer = world.admin.post("/api/v1/advertisers", json={"name": "A"}, headers={"Idempotency-Key": key.encode()})
+    headers = {b"Idempotency-Key": key.encode()}
+    answer = world.admin.post("/api/v1/advertisers", json={"name": "A"}, headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (400, "malformed_request")
 
 

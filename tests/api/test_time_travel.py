@@ -184,3 +184,68 @@ def test_moments_that_are_refused(world: World, evening: Evening, moment: str, s
     for path in ("campaigns", f"slots/{evening.slot_id}", "reports/delivery", "reports/budgets"):
         answer = world.admin.get(f"/api/v1/{path}", params={"as_of": moment})
         assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
+
+
+def test_the_history_says_what_was_before(world: World, evening: Evening) -> None:
+    """Each event of a campaign has what the fields that it set were before, however long ago they were set."""
+    campaign_id = world.campaign(name="Before", description="Once")
+    for fields in ({"name": "After"}, {"description": "Now", "priority": 1}, {"name": "Later"}):
+        world.admin.patch(f"/api/v1/campaigns/{campaign_id}", json=fields).raise_for_status()
+    world.post(f"campaigns/{campaign_id}/activate", expect=200)
+    before = [event["before"] for event in world.get(f"campaigns/{campaign_id}/history")["items"]]
+    assert before == [{}, {"name": "Before"}, {"description": "Once", "priority": 3}, {"name": "After"}, {}]
+    assert evening.seen
+
+
+def test_what_changed_between_two_moments(world: World, evening: Evening) -> None:
+    """The difference names campaigns with fields before and after, and what was delivered: the reports subtracted."""
+    reports = [seen.body for seen in evening.seen if seen.path == "reports/budgets"]
+    first, last = reports[2], reports[-1]
+    answer = world.admin.get(
+        "/audit/v1/diff", params={"from": first["position"], "to": last["position"], "limit": 500}
+    ).json()
+    assert (answer["from_position"], answer["to_position"]) == (first["position"], last["position"])
+    (found,) = [item for item in answer["items"] if item["campaign_id"] == evening.campaign_id]
+    (delivered,) = found["delivered"]
+    for name in ("impressions", "billed_impressions", "clicks", "spent_micros"):
+        assert delivered[name] == last["items"][0][name] - first["items"][0][name]
+    assert found["fields"]["name"] == {"before": first["items"][0]["name"], "after": last["items"][0]["name"]}
+    assert set(found["fields"]) == {"name", "daily_budget_micros", "version"}
+
+
+def test_a_new_campaign_is_a_difference(world: World, evening: Evening) -> None:
+    """A campaign that was not there before has its fields with nothing before; pages go on after the last campaign."""
+    then = head(world)
+    made = sorted(world.campaign(name=f"New {number}") for number in range(3))
+    found: list[dict[str, Any]] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = world.admin.get("/audit/v1/diff", params={"from": then, "limit": 2, **cursor}).json()
+        found += page["items"]
+        if page["next_cursor"] is None:
+            break
+        cursor = {"cursor": page["next_cursor"]}
+    assert [item["campaign_id"] for item in found] == made
+    assert found[0]["fields"]["status"] == {"before": None, "after": "draft"}
+    assert found[0]["delivered"] == []
+    nothing = world.admin.get("/audit/v1/diff", params={"from": head(world)}).json()
+    assert (nothing["items"], nothing["next_cursor"]) == ([], None)
+    assert evening.seen
+
+
+@pytest.mark.parametrize(
+    ("params", "status", "code"),
+    [
+        ({"from": "5", "to": "4"}, 422, "moments_out_of_order"),
+        ({"from": "0", "to": "1000000"}, 422, "as_of_beyond_head"),
+        ({"from": "then"}, 400, "malformed_request"),
+        ({}, 400, "malformed_request"),
+    ],
+)
+def test_differences_that_are_refused(
+    world: World, evening: Evening, params: dict[str, str], status: int, code: str
+) -> None:
+    """The moments of a difference are moments, in their order, and not ahead of the log."""
+    answer = world.admin.get("/audit/v1/diff", params=params)
+    assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
+    assert evening.seen

@@ -19,7 +19,7 @@ import pytest
 
 from domain.delivery import Ticket
 from tests.conftest import with_database
-from tests.service import Service, running
+from tests.service import Service
 from tests.world import World
 
 CLIENTS: Final = 8
@@ -45,23 +45,25 @@ def workers_url(cluster_url: str) -> str:
 @pytest.fixture(scope="module")
 def service(workers_url: str) -> Iterator[Service]:
     """A service with two web workers."""
-    with (
-        TemporaryDirectory() as folder,
-        running(Path(folder) / "data", database_url=workers_url, workers=2) as started,
-    ):
-        yield started
+    with TemporaryDirectory() as folder:
+        started = Service(Path(folder), database_url=workers_url, workers=2)
+        try:
+            started.start()
+            yield started
+        finally:
+            started.stop()
 
 
 class Stall(NamedTuple):
-    """A slot and the one campaign that fits it."""
+    """A slot, the one campaign that fits it, and a client that asks either worker, with the slot's key."""
 
     campaign_id: str
     slot_id: str
-    key: str
+    ads: httpx.Client
 
     def client(self, service: Service, **options: Any) -> httpx.Client:
-        """Return a client that carries the slot's key."""
-        return service.client(headers={"Authorization": self.key}, **options)
+        """Return another client that carries the slot's key."""
+        return service.client(headers={"Authorization": self.ads.headers["Authorization"]}, **options)
 
 
 class Sales(NamedTuple):
@@ -74,16 +76,19 @@ class Sales(NamedTuple):
 def stall(world: World, *, width: int, **fields: Any) -> Stall:
     """Set up a campaign and a slot of a width that nobody else uses, and wait until both workers know of them."""
     campaign_id, _ = world.active_campaign(width=width, height=250, **fields)
-    slot_id, ads = world.slot(width=width, height=250)
-    made = Stall(campaign_id, slot_id, ads.headers["Authorization"])
-    eventually(lambda: all(_asked(world, made, test=True).get("ads") for _ in range(20)))
+    slot_id, pinned = world.slot(width=width, height=250)
+    ads = world.service.client(headers={"Authorization": pinned.headers["Authorization"]}, limits=FRESH)
+    world.clients.append(ads)
+    made = Stall(campaign_id, slot_id, ads)
+    eventually(lambda: all(asked(made, test=True) for _ in range(20)))
     return made
 
 
-def _asked(world: World, at: Stall, **fields: Any) -> dict[str, Any]:
-    with at.client(world.service, limits=FRESH) as ads:
-        answer = _ask(ads, at, **fields)
-    return answer.json()["decisions"][0] if answer.status_code == 200 else {}
+def asked(at: Stall, **fields: Any) -> list[dict[str, Any]]:
+    """Return what either worker has to show."""
+    answer = _ask(at.ads, at, **fields)
+    found: list[dict[str, Any]] = answer.json()["decisions"][0]["ads"] if answer.status_code == 200 else []
+    return found
 
 
 def _ask(ads: httpx.Client, at: Stall, **fields: Any) -> httpx.Response:
@@ -188,18 +193,14 @@ def test_a_beacon_counts_once_through_whichever_worker(world: World, workers_url
     urls: list[str] = []
 
     def has_forty() -> bool:
-        urls.extend(ad["impression_url"] for ad in _asked(world, at)["ads"])
+        urls.extend(ad["impression_url"] for ad in asked(at))
         return len(urls) == 40
 
     eventually(has_forty)
 
-    def report(url: str) -> int:
-        with httpx.Client(limits=FRESH, timeout=20) as client:
-            return client.get(url).status_code
-
     with ThreadPoolExecutor(6) as pool:
-        answers = [list(pool.map(report, [url] * 6)) for url in urls]
-    assert answers == [[204] * 6] * 40
+        answers = [list(pool.map(at.ads.get, [url] * 6)) for url in urls]
+    assert [[answer.status_code for answer in of_one] for of_one in answers] == [[204] * 6] * 40
     found = budget_of(workers_url, at.campaign_id)
     assert (found["impressions"], found["billed"], found["recorded"]) == (40, 40, 40)
     world.caught_up()
@@ -210,14 +211,14 @@ def test_a_beacon_counts_once_through_whichever_worker(world: World, workers_url
 def test_both_workers_are_measured(world: World) -> None:
     """Whichever worker is asked, the metrics are those of both, and either says that the service is ready."""
     at = stall(world, width=305)
-    with httpx.Client(base_url=world.service.url, limits=FRESH, timeout=20) as client:
+    with world.service.client(limits=FRESH) as client:
 
         def filled() -> set[float]:
             texts = [client.get("/metrics").text for _ in range(8)]
             return {float(match[1]) for text in texts if (match := FILLED.search(text)) is not None}
 
         (before,) = filled()
-        assert [bool(_asked(world, at)["ads"]) for _ in range(40)] == [True] * 40
+        assert [len(asked(at)) for _ in range(40)] == [1] * 40
         assert filled() == {before + 40}
         assert {client.get("/health/ready").status_code for _ in range(8)} == {200}
         assert {client.get("/health/live").status_code for _ in range(8)} == {200}

@@ -89,6 +89,10 @@ def test_what_was_confirmed_is_used_up() -> None:
         holds.confirm(decision_id)
     assert holds.held(CAMPAIGN_ID) == 0
     assert [takes(holds, decision_id) for decision_id in (SECOND, THIRD)] == [True, False]
+    holds = stocked(STOCK_IMPRESSIONS_MIN)
+    takes(holds, FIRST)
+    holds.confirm(FIRST)
+    assert holds.wants(1.0) == []
 
 
 def test_what_another_worker_confirmed_is_asked_about() -> None:
@@ -105,15 +109,15 @@ def test_what_another_worker_confirmed_is_asked_about() -> None:
 
 def test_an_answer_may_be_older_than_what_another_worker_confirmed() -> None:
     """What was confirmed elsewhere while an answer was on its way is not taken for free because of that answer."""
-    holds = stocked(1)
+    holds = stocked(2)
     takes(holds, FIRST)
-    assert holds.wants(1.0) == [want(STOCK_IMPRESSIONS_MIN)]
+    assert holds.wants(1.0) == [want(STOCK_IMPRESSIONS_MIN - 1)]
     holds.confirm_elsewhere([FIRST])
-    holds.granted({CAMPAIGN_ID: 1}, asked=1.0)
-    assert not takes(holds, SECOND, at=1.0)
+    holds.granted({CAMPAIGN_ID: 2}, asked=1.0)
+    assert [takes(holds, decision_id, at=1.0) for decision_id in (SECOND, THIRD)] == [True, False]
     assert holds.wants(1.0) == [want(STOCK_IMPRESSIONS_MIN)]
-    holds.granted({CAMPAIGN_ID: 1}, asked=1.0)
-    assert takes(holds, SECOND, at=1.0)
+    holds.granted({CAMPAIGN_ID: 2}, asked=1.0)
+    assert takes(holds, THIRD, at=1.0)
 
 
 def test_what_expired_is_free_when_the_ledger_says_so() -> None:
@@ -182,6 +186,14 @@ def test_stock_is_asked_for_when_half_is_left() -> None:
     assert holds.wants(2.0) == []
 
 
+@pytest.mark.parametrize("surplus", [0, 1])
+def test_stock_is_given_back_when_twice_of_it_is_there(surplus: int) -> None:
+    """A worker keeps up to twice the stock it wants, and of more than that gives all the surplus back."""
+    holds = stocked(2 * STOCK_IMPRESSIONS_MIN + surplus)
+    holds.know({CAMPAIGN_ID})
+    assert holds.wants(1.0) == ([want(-STOCK_IMPRESSIONS_MIN - 1)] if surplus else [])
+
+
 def test_stock_follows_the_rate() -> None:
     """The more often a campaign is promised the more of it is stocked, and less again when that is over."""
     holds = stocked(100)
@@ -202,8 +214,8 @@ def test_what_nobody_asks_for_is_offered() -> None:
     holds.granted({CAMPAIGN_ID: 3}, asked=RENEW_SECONDS)
     assert [takes(holds, decision_id, at=RENEW_SECONDS) for decision_id in (SECOND, THIRD)] == [True, True]
     assert not takes(holds, UUID(int=4), at=RENEW_SECONDS)
-    sole = stocked(1)
-    assert sole.wants(RENEW_SECONDS) == [want(STOCK_IMPRESSIONS_MIN - 1)]
+    assert stocked(2).wants(RENEW_SECONDS) == [want(STOCK_IMPRESSIONS_MIN - 2, offers=2)]
+    assert stocked(1).wants(RENEW_SECONDS) == [want(STOCK_IMPRESSIONS_MIN - 1)]
 
 
 def test_offers_are_made_a_part_at_a_time() -> None:
@@ -221,20 +233,27 @@ def test_offers_are_made_a_part_at_a_time() -> None:
 
 
 def test_what_is_sold_out_is_asked_for_less_and_less_often() -> None:
-    """A worker that is given nothing waits longer every time before it asks again, up to some seconds."""
+    """A worker that is given nothing waits twice as long every time before it asks again, up to some seconds."""
     holds = Holds()
     holds.know({CAMPAIGN_ID})
     asked = []
-    for tick in map(float, range(30)):
+    for tick in (hundredth / 100 for hundredth in range(2_000)):
         if holds.wants(tick):
             asked.append(tick)
             holds.granted({CAMPAIGN_ID: 0}, asked=tick)
-    assert asked[:3] == [0.0, 1.0, 2.0]
     waits = [later - earlier for earlier, later in pairwise(asked)]
-    assert waits == sorted(waits)
-    assert waits[-2:] == [PATIENCE_SECONDS_MAX] * 2
+    assert waits == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 3.2, *[PATIENCE_SECONDS_MAX] * 2], abs=0.02)
     holds.know({CAMPAIGN_ID})
-    assert holds.wants(30.0) == [want(STOCK_IMPRESSIONS_MIN)]
+    assert holds.wants(20.0) == [want(STOCK_IMPRESSIONS_MIN)]
+
+
+def test_whoever_is_given_something_is_patient_no_more() -> None:
+    """A worker that was given something asks for more as soon as it needs it."""
+    holds = stocked(0)
+    assert holds.wants(0.1) == [want(STOCK_IMPRESSIONS_MIN)]
+    holds.granted({CAMPAIGN_ID: 1}, asked=0.1)
+    takes(holds, FIRST, at=0.1)
+    assert holds.wants(0.1) == [want(STOCK_IMPRESSIONS_MIN)]
 
 
 def test_campaigns_that_are_served_no_more_are_given_back() -> None:
@@ -267,8 +286,10 @@ def test_what_is_sold_out_is_told_when_it_changes() -> None:
     """Campaigns of which nothing is free are named, and a counter says when to ask again."""
     holds = stocked(2)
     assert holds.sold_out() == []
+    changes = holds.changes
     holds.know({CAMPAIGN_ID, OTHER_ID})
     assert holds.sold_out() == [OTHER_ID]
+    assert holds.changes > changes
     changes = holds.changes
     takes(holds, FIRST)
     assert (holds.sold_out(), holds.changes) == ([OTHER_ID], changes)

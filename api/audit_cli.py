@@ -1,0 +1,240 @@
+"""The `ledger audit` commands: what a ledger says is exported, proved and verified, offline or on a database."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from time import monotonic
+from typing import Final
+
+import click
+import msgspec
+from msgspec import Struct
+
+from infra import clock, inspection, installation, mirror, proofs, settings
+from infra.checkpoint import parse as parse_checkpoint
+from infra.database import connect
+from infra.proofs import InclusionProof
+from infra.signed_note import VerifierKey
+from infra.signed_note import parse as parse_note
+from infra.verifier import Finding, Policy, Report, parse_key, parse_policy, verify_proof
+from projections import reconciliation, statements
+
+FOUND_WRONG: Final = 1
+PROGRESS_EVERY_SECONDS: Final = 1.0
+MANIFEST: Final = "manifest.json"
+
+Progress = Callable[[int, int], None]
+
+_data_dir = click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the service keeps its own PostgreSQL, unless LEDGER_DATABASE_URL is set. [default: .ledger]",
+)
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+class Manifest(Struct, frozen=True, kw_only=True):
+    """What a folder holds: the log up to a size, and what the reports and accounts in it are made of."""
+
+    format: int = 1
+    log: str
+    size: int
+    root: bytes
+    exported_at: str
+    made_by: str
+    reports: tuple[str, ...] = (inspection.BUDGETS, inspection.DELIVERIES, inspection.ACCOUNTS)
+
+
+class Verdict(Struct, frozen=True, kw_only=True):
+    """What was checked, by name and how often, and what was found to be wrong."""
+
+    checked: dict[str, int]
+    found: int
+    findings: list[Finding]
+
+
+@click.group()
+def audit() -> None:
+    """Export, prove and verify what the ledger says."""
+
+
+@audit.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@_data_dir
+@_as_json
+def export(folder: Path, data_dir: Path | None, as_json: bool) -> None:  # noqa: FBT001  click
+    """Write the sealed log into FOLDER, with keys, budgets, deliveries and accounts.
+
+    The folder is complete in itself: `ledger audit verify FOLDER` needs no database and no network. An export that was
+    interrupted goes on where it stopped, and a later one adds what is new.
+    """
+    with installation.database(settings.read(data_dir=data_dir)) as url:
+        made = asyncio.run(_export(url, folder))
+    if as_json:
+        click.echo(msgspec.json.encode(made))
+    else:
+        click.echo(f"{made.size:,} entries of {made.log} are in {folder}.")
+
+
+@audit.command()
+@click.option("--position", required=True, type=click.IntRange(min=1), help="The position of the entry.")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Where to write it. [default: stdout]")
+@_data_dir
+@_as_json
+def prove(position: int, output: Path | None, data_dir: Path | None, as_json: bool) -> None:  # noqa: FBT001  click
+    """Write the proof that an entry is in the signed log, as a .tlog-proof file that holds the entry.
+
+    Whoever has the log's public key can check it: `ledger audit verify FILE`.
+    """
+    with installation.database(settings.read(data_dir=data_dir)) as url:
+        proof = asyncio.run(_prove(url, position))
+    text = msgspec.json.encode(proof).decode() if as_json else proof.as_tlog_proof()
+    if output is None:
+        click.echo(text, nl=as_json)
+    else:
+        mirror.write(output, text.encode())
+
+
+@audit.command()
+@click.argument("path", required=False, type=click.Path(exists=True, path_type=Path))
+@click.option("--database", is_flag=True, help="Verify the live database; that is what happens without a PATH.")
+@click.option("--key", "keys", multiple=True, help="A public key of the log that you trust, instead of those in PATH.")
+@click.option(
+    "--policy",
+    "policy_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file with the keys of log and witnesses, and the quorum (C2SP tlog-policy), instead of the one in PATH.",
+)
+@click.option(
+    "--kept",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="A checkpoint, proof or export that you kept: the log must still have begun like that. May be repeated.",
+)
+@click.option("--bean-check/--no-bean-check", default=None, help="Ask beancount too. [default: when it is installed]")
+@_data_dir
+@_as_json
+def verify(
+    path: Path | None,
+    database: bool,  # noqa: FBT001  click
+    keys: tuple[str, ...],
+    policy_file: Path | None,
+    kept: tuple[Path, ...],
+    bean_check: bool | None,  # noqa: FBT001  click
+    data_dir: Path | None,
+    as_json: bool,  # noqa: FBT001  click
+) -> None:
+    """Verify an exported folder, a .tlog-proof file, or the live database.
+
+    Exits with 1 when something is wrong. What is checked: signatures, every hash of the tree, every checkpoint, also
+    those that you kept, every entry, the order and the versions of streams, every limit and price at every position,
+    budgets, deliveries and accounts; on a database also its columns and read models.
+    """
+    if database == (path is not None):
+        database = path is None
+        if path is not None:
+            raise click.UsageError("Name a PATH, or say --database, not both.")
+    policy = _policy(keys, policy_file)
+    report = Report()
+    if path is None:
+        with installation.database(settings.read(data_dir=data_dir)) as url:
+            trusted = asyncio.run(_verify_database(url, policy, kept, report))
+    elif path.is_dir():
+        trusted = policy or inspection.policy_in(path)
+        inspection.inspect_folder(path, trusted, inspection.kept_notes(kept), report, bean_check=bean_check)
+    else:
+        trusted = policy or _no_policy()
+        entry = verify_proof(path.read_text(encoding="utf-8"), trusted, report)
+        if entry is not None and not as_json:
+            click.echo(entry)
+    _tell(report, trusted, given=policy is not None, as_json=as_json)
+    sys.exit(FOUND_WRONG if report.found else 0)
+
+
+async def _export(url: str, folder: Path) -> Manifest:
+    async with await connect(url) as connection:
+        ledger_id = await installation.ledger_of(connection)
+        sealed = await mirror.mirror(connection, ledger_id, folder, _progress("copied"))
+    log = parse_checkpoint(parse_note(sealed.note.encode()).text).origin
+    entries = _watched(mirror.entries_in(folder, sealed.size), sealed.size, _progress("counted"))
+    statements.write_reports(folder, log, entries)
+    made = Manifest(
+        log=log,
+        size=sealed.size,
+        root=sealed.root,
+        exported_at=clock.now().isoformat(),
+        made_by=f"campaign-ledger {version('campaign-ledger')}",
+    )
+    mirror.write(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(made)) + b"\n")
+    return made
+
+
+async def _prove(url: str, position: int) -> InclusionProof:
+    async with await connect(url) as connection:
+        return await proofs.prove_inclusion(connection, await installation.ledger_of(connection), position)
+
+
+async def _verify_database(url: str, policy: Policy | None, kept: tuple[Path, ...], report: Report) -> Policy:
+    async with await connect(url) as connection:
+        ledger_id = await installation.ledger_of(connection)
+        trusted = policy or parse_policy(await mirror.policy_of(connection, ledger_id))
+        notes = inspection.kept_notes(kept)
+        await reconciliation.inspect_database(connection, ledger_id, trusted, notes, report, _progress("verified"))
+        return trusted
+
+
+def _policy(keys: tuple[str, ...], policy_file: Path | None) -> Policy | None:
+    try:
+        policy = parse_policy(policy_file.read_text(encoding="utf-8")) if policy_file else None
+        trusted = [parse_key(key) for key in keys]
+    except (ValueError, IndexError) as error:
+        raise click.UsageError(f"This is no key or policy: {error}") from error
+    if trusted:
+        policy = (policy or Policy([], {}, {}, "none"))._replace(logs=trusted)
+    return policy
+
+
+def _no_policy() -> Policy:
+    raise click.UsageError("A proof comes without keys: name the log's with --key or --policy.")
+
+
+def _tell(report: Report, trusted: Policy, *, given: bool, as_json: bool) -> None:
+    if as_json:
+        verdict = Verdict(checked=dict(report.checked), found=report.found, findings=report.findings)
+        click.echo(msgspec.json.encode(verdict))
+        return
+    whose = "given by you" if given else "taken from what is verified: compare them with what you were told"
+    click.echo(f"Keys of the log, {whose}:")
+    for key in trusted.logs:
+        click.echo(f"  {VerifierKey(*key)}")
+    for check, count in report.checked.items():
+        wrong = sum(finding.check == check for finding in report.findings)
+        click.echo(f"{check:<12} {count:>12,} checked  {f'{wrong:,} WRONG' if wrong else 'right'}")
+    for finding in report.findings:
+        where = "" if finding.position is None else f" at position {finding.position:,}"
+        click.echo(f"WRONG {finding.check}{where}: {finding.detail}")
+    if report.found > len(report.findings):
+        click.echo(f"... and {report.found - len(report.findings):,} more.")
+    click.echo("Something is wrong." if report.found else "Everything is right.")
+
+
+def _watched(entries: Iterator[tuple[int, bytes]], size: int, progress: Progress) -> Iterator[tuple[int, bytes]]:
+    for position, entry in entries:
+        if position % mirror.PAGE_TILES == 0 or position == size:
+            progress(position, size)
+        yield position, entry
+
+
+def _progress(what: str) -> Progress:
+    """Say now and then on the terminal how far something has come; where there is none, say nothing."""
+    told = monotonic()
+
+    def progress(done: int, of: int) -> None:
+        nonlocal told
+        if sys.stderr.isatty() and (monotonic() >= told + PROGRESS_EVERY_SECONDS or done == of):
+            told = monotonic()
+            click.echo(f"\r{done:,} of {of:,} entries {what}", nl=done == of, err=True)
+
+    return progress
