@@ -64,7 +64,7 @@ def audit() -> None:
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @_data_dir
 @_as_json
-def export(folder: Path, data_dir: Path | None, as_json: bool) -> None:  # noqa: FBT001  click
+def export(folder: Path, data_dir: Path | None, as_json: bool) -> None:
     """Write the sealed log into FOLDER, with keys, budgets, deliveries and accounts.
 
     The folder is complete in itself: `ledger audit verify FOLDER` needs no database and no network. An export that was
@@ -83,7 +83,7 @@ def export(folder: Path, data_dir: Path | None, as_json: bool) -> None:  # noqa:
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Where to write it. [default: stdout]")
 @_data_dir
 @_as_json
-def prove(position: int, output: Path | None, data_dir: Path | None, as_json: bool) -> None:  # noqa: FBT001  click
+def prove(position: int, output: Path | None, data_dir: Path | None, as_json: bool) -> None:
     """Write the proof that an entry is in the signed log, as a .tlog-proof file that holds the entry.
 
     Whoever has the log's public key can check it: `ledger audit verify FILE`.
@@ -118,13 +118,13 @@ def prove(position: int, output: Path | None, data_dir: Path | None, as_json: bo
 @_as_json
 def verify(
     path: Path | None,
-    database: bool,  # noqa: FBT001  click
+    database: bool,
     keys: tuple[str, ...],
     policy_file: Path | None,
     kept: tuple[Path, ...],
-    bean_check: bool | None,  # noqa: FBT001  click
+    bean_check: bool | None,
     data_dir: Path | None,
-    as_json: bool,  # noqa: FBT001  click
+    as_json: bool,
 ) -> None:
     """Verify an exported folder, a .tlog-proof file, or the live database.
 

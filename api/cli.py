@@ -91,7 +91,7 @@ def ledger() -> None:
 @click.option(
     "--background/--no-background", default=True, show_default=True, help="Run the background worker as well."
 )
-def serve(host: str, port: int, workers: int, data_dir: Path | None, background: bool) -> None:  # noqa: FBT001  click
+def serve(host: str, port: int, workers: int, data_dir: Path | None, background: bool) -> None:
     """Serve the API, and do the background work.
 
     With no database configured it runs on a PostgreSQL of its own, which it brings up to date; a configured one is
@@ -124,7 +124,7 @@ def demo(host: str, port: int, data_dir: Path | None) -> None:
     "--parallel", default=8, show_default=True, type=click.IntRange(1, 256), help="How many connections ask at once."
 )
 @_as_json
-def play(log: Path, clicks: Path | None, url: str, slot_key: str, parallel: int, as_json: bool) -> None:  # noqa: FBT001  click
+def play(log: Path, clicks: Path | None, url: str, slot_key: str, parallel: int, as_json: bool) -> None:
     """Play a recorded log against a running service.
 
     FILE has the format of the iPinYou contest: 24 columns separated by tabs, no header. A row asks for a creative for
@@ -176,7 +176,7 @@ def projections() -> None:
 @projections.command("list")
 @_data_dir
 @_as_json
-def list_projections(data_dir: Path | None, as_json: bool) -> None:  # noqa: FBT001  click
+def list_projections(data_dir: Path | None, as_json: bool) -> None:
     """Show how far each read model has come.
 
     Lag is how many events it is behind, parked how many it could not apply: if there are any, the exit status is 1.
@@ -212,7 +212,7 @@ def user() -> None:
 )
 @_data_dir
 @_as_json
-def create_user(email: str, role: users.Role, data_dir: Path | None, as_json: bool) -> None:  # noqa: FBT001  click
+def create_user(email: str, role: users.Role, data_dir: Path | None, as_json: bool) -> None:
     """Add a person.
 
     The password is asked for, or read from standard input when that is no terminal. Ends with 2 when the e-mail address

@@ -242,7 +242,7 @@ async def _slots(client: httpx.AsyncClient) -> dict[str, str]:
 
 async def _play_a_day(admin: httpx.AsyncClient, clients: Sequence[httpx.AsyncClient], slots: Mapping[str, str]) -> None:
     """Play the traffic of the last day, with what happens to campaigns in the middle and at the end of it."""
-    visits = example.day(Random(SEED), clock.now())  # noqa: S311  an example
+    visits = example.day(Random(SEED), clock.now())
     half = len(visits) // 2
     for part, then in ((visits[:half], "midway"), (visits[half:], "after")):
         for start in range(0, len(part), VISITS_AT_ONCE):
@@ -292,7 +292,7 @@ async def _visit(
 
 async def _live(client: httpx.AsyncClient, slots: Mapping[str, str]) -> None:
     """Send a few visitors a second for ever; one that the service has no answer for is lost."""
-    random = Random()  # noqa: S311  an example
+    random = Random()
     for visit in example.visits(random):
         await asyncio.sleep(random.expovariate(example.VISITS_PER_SECOND))
         with suppress(Unanswered):

@@ -177,7 +177,7 @@ def visits(random: Random) -> Iterator[Visit]:
         yield Visit(
             viewer=f"viewer-{number}",
             # Everybody lives in one place.
-            place=Random(number).choices(PLACES, [place.weight for place in PLACES])[0],  # noqa: S311  an example
+            place=Random(number).choices(PLACES, [place.weight for place in PLACES])[0],
             slots=slots,
             luck=tuple((random.random(), random.random(), random.random()) for _ in slots),
         )

@@ -39,7 +39,7 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print the resul
 @click.option("--discard", is_flag=True, help="Throw away what an interrupted rebuild has left, and do nothing else.")
 @_data_dir
 @_as_json
-def rebuild_projection(name: str, discard: bool, data_dir: Path | None, as_json: bool) -> None:  # noqa: FBT001  click
+def rebuild_projection(name: str, discard: bool, data_dir: Path | None, as_json: bool) -> None:
     """Make a read model anew beside the live one, show how they differ, and swap it in.
 
     Readers and traffic go on meanwhile. What was interrupted is resumed. Ends with 2 while another rebuild or
@@ -61,7 +61,7 @@ def rebuild_projection(name: str, discard: bool, data_dir: Path | None, as_json:
 @_name
 @_data_dir
 @_as_json
-def compare_projection(name: str, data_dir: Path | None, as_json: bool) -> None:  # noqa: FBT001  click
+def compare_projection(name: str, data_dir: Path | None, as_json: bool) -> None:
     """Make a read model anew, show how the live one differs from it, and throw it away.
 
     Exit status: 0 they are the same, 1 they differ, 2 could not be run.
@@ -75,7 +75,7 @@ def compare_projection(name: str, data_dir: Path | None, as_json: bool) -> None:
 @click.command("errors")
 @_data_dir
 @_as_json
-def list_errors(data_dir: Path | None, as_json: bool) -> None:  # noqa: FBT001  click
+def list_errors(data_dir: Path | None, as_json: bool) -> None:
     """Show what projections could not apply: keys, errors, and how many events wait behind each.
 
     If there are any, the exit status is 1.
@@ -93,7 +93,7 @@ def list_errors(data_dir: Path | None, as_json: bool) -> None:  # noqa: FBT001  
 @click.argument("key")
 @_data_dir
 @_as_json
-def retry_key(key: str, data_dir: Path | None, as_json: bool) -> None:  # noqa: FBT001  click
+def retry_key(key: str, data_dir: Path | None, as_json: bool) -> None:
     """Apply the events of a parked KEY, in every projection that has parked it.
 
     Exit status: 0 all are applied, 1 some cannot be applied still, 2 nothing is parked under that key.

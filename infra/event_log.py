@@ -180,17 +180,19 @@ async def read_texts(
     catalogue_only: bool = False,
     event_type: str | None = None,
     stream: str | None = None,
+    actor: str | None = None,
     limit: int = PAGE_ENTRIES,
 ) -> list[Text]:
     """Return up to `limit` entries after a position, none of them after `until`, in order.
 
-    `catalogue_only` leaves the deliveries out; `event_type` and `stream` leave only those of one type or stream.
+    `catalogue_only` leaves the deliveries out; `event_type`, `stream` and `actor` leave only those of one.
     """
     # The predicate is that of a partial index: the catalogue is read without passing over millions of deliveries.
     conditions = "AND stream_id !~~ 'decision-%%'" if catalogue_only else ""
     conditions += " AND position <= %(until)s" if until is not None else ""
     conditions += " AND type = %(event_type)s" if event_type is not None else ""
     conditions += " AND stream_id = %(stream)s" if stream is not None else ""
+    conditions += " AND entry ->> 'actor' = %(actor)s" if actor is not None else ""
     cursor = connection.cursor(row_factory=tuple_row)
     await cursor.execute(
         f"""
@@ -204,6 +206,7 @@ async def read_texts(
             "until": until,
             "event_type": event_type,
             "stream": stream,
+            "actor": actor,
             "limit": limit,
         },
     )

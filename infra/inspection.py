@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -32,12 +33,11 @@ class Unreadable(Exception):
 class _Accounts:
     """Compares the file of the accounts with what the entries lead to, as far as a line of both can be found."""
 
-    def __init__(self, folder: Path, origin: str, report: Report) -> None:
+    def __init__(self, lines: Iterator[str], origin: str, report: Report) -> None:
         self.book = Book(origin)
         self._report = report
         self._differences = 0
-        path = folder / ACCOUNTS
-        self._lines: Iterator[str] = path.open(encoding="utf-8", errors="replace") if path.exists() else iter(())
+        self._lines = lines
         self._compare(self.book.header, None)
 
     def add(self, position: int, said: Mapping[str, Any]) -> None:
@@ -76,23 +76,20 @@ def inspect_folder(
 
     `bean_check` says whether beancount is asked too; left open, it is when it is installed and the accounts are small.
     """
-    recount = Recount(report)
     try:
-        accounts = _Accounts(folder, policy.logs[0].name, report)
+        with closing(Recount(report)) as recount, (folder / ACCOUNTS).open(encoding="utf-8", errors="replace") as lines:
+            accounts = _Accounts(lines, policy.logs[0].name, report)
 
-        def each(position: int, entry: bytes) -> None:
-            said = recount.add(position, entry)
-            if said is not None:
-                accounts.add(position, said)
+            def each(position: int, entry: bytes) -> None:
+                said = recount.add(position, entry)
+                if said is not None:
+                    accounts.add(position, said)
 
-        verify_folder(folder, policy, kept, report, each)
-        recount.finish()
-        recount.check_budgets(_rows(folder / BUDGETS, report))
-        said = Deliveries(b"")
-        for row in _rows(folder / DELIVERIES, report):
-            said.add(tuple(str(row.get(name)) for name in GROUP), "", (), [int(row.get(name) or 0) for name in COUNTS])
-        recount.check_deliveries(said, in_detail=False)
-        accounts.finish(recount.campaigns.values())
+            verify_folder(folder, policy, kept, report, each)
+            recount.finish()
+            recount.check_budgets(_rows(folder / BUDGETS, report))
+            recount.check_deliveries(_deliveries(folder / DELIVERIES, report), in_detail=False)
+            accounts.finish(recount.campaigns.values())
     except OSError as error:
         raise Unreadable(folder, f"{error.filename}: {error.strerror}") from error
     if bean_check is None:
@@ -114,15 +111,27 @@ def kept_notes(paths: Iterable[Path]) -> Iterator[tuple[str, str]]:
 
 
 def _rows(path: Path, report: Report) -> Iterator[Mapping[str, Any]]:
-    if not path.exists():
-        report.wrong("reports", f"{path.name} is missing")
-        return
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                yield json.loads(line)
+                row = json.loads(line)
             except ValueError:
-                report.wrong("reports", f"line {number} of {path.name} is no JSON")
+                row = None
+            if isinstance(row, dict):
+                yield row
+            else:
+                report.wrong("reports", f"line {number} of {path.name} is no row")
+
+
+def _deliveries(path: Path, report: Report) -> Deliveries:
+    said = Deliveries(b"")
+    for row in _rows(path, report):
+        counts = [count for name in COUNTS if type(count := row.get(name)) is int]
+        if len(counts) == len(COUNTS):
+            said.add(tuple(str(row.get(name)) for name in GROUP), "", (), counts)
+        else:
+            report.wrong("reports", f"{row} in {path.name} has no counts")
+    return said
 
 
 def _ask_beancount(path: Path, report: Report) -> None:

@@ -23,7 +23,10 @@ SEALING_REFUSED: Final = Gauge(
     "ledger_sealing_refused", "1 while the log does not continue what was signed of it.", multiprocess_mode="mostrecent"
 )
 PROJECTION_LAG: Final = Gauge(
-    "ledger_projection_lag_events", "How far a projection is behind its log.", ["projection"], multiprocess_mode="mostrecent"
+    "ledger_projection_lag_events",
+    "How far a projection is behind its log.",
+    ["projection"],
+    multiprocess_mode="mostrecent",
 )
 PROJECTION_DIFFERENCES: Final = Gauge(
     "ledger_projection_differing_keys",

@@ -92,7 +92,7 @@ class Streams:
     def __init__(self) -> None:
         """Begin with no stream."""
         self._buckets: list[IO[bytes]] = [
-            TemporaryFile(buffering=BUCKET_BUFFER_BYTES)  # noqa: SIM115  `finish` closes them
+            TemporaryFile(buffering=BUCKET_BUFFER_BYTES)  # noqa: SIM115  `close` closes them
             for _ in range(BUCKETS)
         ]
 
@@ -115,6 +115,10 @@ class Streams:
                     report.wrong("money", "the same delivery was counted before", position)
                 last[name] = (version, seen | 1 << kind)
             report.checked["structure"] += len(last)
+
+    def close(self) -> None:
+        """Forget everything."""
+        for bucket in self._buckets:
             bucket.close()
 
     def _records(self, bucket: IO[bytes]) -> Iterator[tuple[Any, ...]]:
@@ -123,7 +127,7 @@ class Streams:
 
 
 class Recount:
-    """What the entries so far lead to."""
+    """What the entries so far lead to; what is on disk for it lasts until it is closed."""
 
     def __init__(self, report: Report) -> None:
         """Begin before the first entry."""
@@ -162,6 +166,10 @@ class Recount:
     def finish(self) -> None:
         """Check what can only be checked at the end."""
         self._streams.finish(self._report)
+
+    def close(self) -> None:
+        """Give back what is on disk."""
+        self._streams.close()
 
     def check_budgets(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Compare a report of budgets, a row a campaign, with what the entries lead to."""

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 from sqlalchemy import BigInteger, Column, DateTime, Integer, Table, Text, Uuid, literal_column, select
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.sql.elements import Label
 
 from domain.errors import NotFound
 from domain.events import (
@@ -63,7 +64,7 @@ class HistoryEvent(HistoryRow, frozen=True, kw_only=True):
 
 
 # What a field was before is what the last event that named it said; the first one names them all.
-_BEFORE: Final = literal_column("""
+_BEFORE: Final[Label[dict[str, Any]]] = literal_column("""
     coalesce((
         SELECT jsonb_object_agg(field, (
             SELECT earlier.fields -> field FROM histories AS earlier

@@ -5,6 +5,7 @@ read models   every row is the one that the log leads to, up to where its projec
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from typing import Any, Final
 from uuid import UUID
 
@@ -14,8 +15,8 @@ from psycopg.rows import DictRow
 from sqlalchemy import Table, select
 
 from domain.merkle import HASH_BYTES, TILE_HASHES
-from infra import tables, tiles, tree
-from infra.database import Connection, fetch
+from infra import tiles, tree
+from infra.database import Connection, composed
 from infra.event_log import Recorded, decode_entry, read_head
 from infra.recount import COUNTS, DELIVERIES, GROUP, PLACE, Recount
 from infra.verifier import Policy, Report, Signed, Tree, signed_trees
@@ -68,17 +69,20 @@ async def inspect_database(
     """Check a ledger as it stands at one moment; `kept` are notes that an auditor kept, each with its name."""
     async with connection.transaction():
         await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        await _Inspection(connection, ledger_id, policy, report).run(kept, progress)
+        with closing(Recount(report)) as recount:
+            await _Inspection(connection, ledger_id, policy, report, recount).run(kept, progress)
 
 
 class _Inspection:
-    def __init__(self, connection: Connection, ledger_id: UUID, policy: Policy, report: Report) -> None:
+    def __init__(
+        self, connection: Connection, ledger_id: UUID, policy: Policy, report: Report, recount: Recount
+    ) -> None:
         self._connection = connection
         self._ledger_id = ledger_id
         self._policy = policy
         self._report = report
         self._tree = Tree(report)
-        self._recount = Recount(report)
+        self._recount = recount
         self._things: dict[str, dict[UUID, Struct]] = {model.projection: {} for model in THINGS}
         self._histories: dict[tuple[UUID, int], HistoryRow] = {}
         self._standing: dict[int, list[str]] = {}
@@ -205,7 +209,15 @@ class _Inspection:
 
     async def _table(self, table: Table, kind: type[Any]) -> list[Any]:
         columns = [table.columns[name] for name in kind.__struct_fields__]
-        return await fetch(self._connection, select(*columns).where(table.c.ledger_id == self._ledger_id), kind)
+        text, parameters = composed(select(*columns).where(table.c.ledger_id == self._ledger_id))
+        cursor = await self._connection.execute(text.encode(), parameters)
+        found = []
+        async for row in cursor:
+            try:
+                found.append(msgspec.convert(row, kind))
+            except msgspec.ValidationError as error:
+                self._report.wrong("read models", f"a row of {table.name} cannot be read: {error}")
+        return found
 
     def _compare(self, projection: str, said: Mapping[Any, Struct], right: Mapping[Any, Struct]) -> None:
         for key in sorted(said.keys() | right.keys(), key=str):
@@ -229,9 +241,8 @@ class _Inspection:
         self._recount.check_deliveries(said, in_detail=True)
 
     async def _compare_budgets(self) -> None:
-        columns = [tables.budgets.columns[name] for name in ("campaign_id", *BUDGET_COLUMNS)]
-        statement = select(*columns).where(tables.budgets.c.ledger_id == self._ledger_id)
-        stored = {str(row["campaign_id"]): row for row in await fetch(self._connection, statement, dict[str, Any])}
+        rows = await self._rows("SELECT * FROM budgets WHERE ledger_id = %s")
+        stored = {str(row["campaign_id"]): row for row in rows}
         for campaign_id in sorted(stored.keys() | self._recount.campaigns.keys()):
             self._report.checked["read models"] += 1
             row, right = stored.get(campaign_id, {}), self._recount.campaigns.get(campaign_id, {})

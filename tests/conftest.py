@@ -1,5 +1,6 @@
 """Fixtures that every test can ask for: a PostgreSQL of the session's own, and fresh databases in it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,6 +13,7 @@ import pytest
 from infra import clock, embedded, schema
 from infra.database import Pool, open_pool
 from infra.event_log import create_ledger
+from tests import evening
 
 
 @pytest.fixture(scope="session")
@@ -64,3 +66,23 @@ async def ledger_id(pool: Pool) -> UUID:
 def data_dir(tmp_path: Path) -> Path:
     """A data folder that does not exist yet."""
     return tmp_path / "data"
+
+
+@pytest.fixture(scope="session")
+def evening_source(cluster_url: str) -> Iterator[tuple[str, Path]]:
+    """A database with a small ledger in it, projected and sealed, and the folder that it was exported to."""
+    with evening.copied_database(cluster_url) as url, TemporaryDirectory() as folder:
+        yield url, asyncio.run(evening.prepared(url, Path(folder)))
+
+
+@pytest.fixture
+def evening_url(evening_source: tuple[str, Path]) -> Iterator[str]:
+    """A copy of that database."""
+    with evening.copied_database(evening_source[0]) as url:
+        yield url
+
+
+@pytest.fixture
+def evening_export(evening_source: tuple[str, Path], tmp_path: Path) -> Path:
+    """A copy of that folder."""
+    return evening.copied_folder(evening_source[1], tmp_path / "export")

@@ -1,4 +1,4 @@
-"""Logs in the format of the iPinYou contest: rows made for a test, and what a log says, counted without our own code."""
+"""Logs in the format of the iPinYou contest: rows made for a test, and an independent count of what a log says."""
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,7 @@ SIZES = (
 
 
 class Count(NamedTuple):
-    """Impressions by region, size and hour (UTC), repeated rows, and clicks that have an impression and that have none."""
+    """Impressions by region, size and hour (UTC), repeated rows, and clicks with and without an impression."""
 
     regions: Counter[str]
     sizes: Counter[tuple[int, int]]

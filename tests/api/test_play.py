@@ -3,39 +3,32 @@
 import json
 import os
 import pty
-import signal
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from random import Random
-from threading import Thread
 from typing import Any
 
 import httpx
 import pytest
-from httpx_retries import Retry
 
-from api.ad_slot import Unanswered, ask, code_of, connected
-from api.play import BadRow, parse, play
+from api import cli
+from api.play import BadRow, parse
 from tests.api import ipinyou
 from tests.api.ipinyou import SIZES, Count, row
 from tests.service import Service, free_port
 from tests.world import World
 
-ROOT = Path(__file__).parent.parent.parent
-RECORDED = ROOT.parent / "shared" / "data" / "ipinyou"
-
-Lines = list[bytes]
+RECORDED = Path(__file__).parent.parent.parent.parent / "shared" / "data" / "ipinyou"
+DAY = datetime(2013, 11, 2, tzinfo=UTC)
+"""When the rows were played that a test makes: not on the day of the recorded ones."""
 
 
 @pytest.fixture(scope="module")
 def stage(service: Service, admin: httpx.Client) -> Iterator[dict[str, Any]]:
-    """A slot and a creative of every size of the recorded log, an unlimited budget, and one slot with nothing to show."""
+    """A slot and a creative of every size of the recorded log, without a budget, and a slot with nothing to show."""
     world = World(service, admin)
     campaign_id = world.campaign()
     slots = {}
@@ -89,7 +82,7 @@ def assert_reported(stage: dict[str, Any], counted: Count, day: datetime) -> Non
 
 @pytest.mark.skipif(not RECORDED.exists(), reason="the recorded log lies beside the project, not in it")
 def test_a_recorded_evening_is_reported_as_it_was(stage: dict[str, Any]) -> None:
-    """10,000 rows of real traffic: each impression is counted once, in its hour, region and size, and no click is lost."""
+    """10,000 rows of real traffic: each impression counts once, in its hour, region and size, and no click is lost."""
     log, clicks = RECORDED / "impressions.tsv", RECORDED / "clicks.tsv"
     counted = ipinyou.count(log, clicks)
     assert (counted.regions.total(), counted.repeated, counted.clicked, counted.unclicked) == (9_960, 40, 3, 439)
@@ -102,3 +95,148 @@ def test_a_recorded_evening_is_reported_as_it_was(stage: dict[str, Any]) -> None
     assert summary["clicks_without_impression"] == 439
     assert not any(summary[name] for name in ("malformed", "refused", "no_bids", "without_slot", "unbilled"))
     assert_reported(stage, counted, datetime(2013, 10, 21, tzinfo=UTC))
+
+
+def made(folder: Path) -> tuple[Path, Path]:
+    """Write a small log and its clicks, of well-formed rows: some repeated at once, some much later, some odd."""
+    random = Random(2821)
+    rows = []
+    for number in range(450):
+        width, height = random.choice(SIZES)
+        time = f"20131102{random.randrange(9, 22):02}{random.randrange(60):02}15250"
+        region = str(random.choice((0, 2, 216, 238)))
+        columns = {"c2": time, "c7": region, "c14": str(width), "c15": str(height)}
+        rows += [row(f"bid-{number}", **columns)] * (2 if number % 45 == 0 else 1)
+    rows += rows[:10]
+    rows += [
+        row("of nobody", c4="null", c7="", c8=""),
+        row("with broken bytes", c5="Mozilla \udcff\udcfe", c7="21\udce6"),
+        row("with control characters", c5="\0\a\x1b[31m", c10="\x85"),
+        row("with a very long name" * 20, c5="Mozilla" * 1_000),
+        row("as Windows writes").replace(b"\n", b"\r\n"),
+        row("without an end").removesuffix(b"\n"),
+    ]
+    clicks = [row(f"bid-{number}", log_type="2", c2="20131102215959999") for number in (3, 9, 27, 81, 243)]
+    clicks += [row(f"elsewhere-{number}", log_type="2") for number in range(4)]
+    (folder / "log.tsv").write_bytes(b"".join(rows))
+    (folder / "clicks.tsv").write_bytes(b"".join(clicks))
+    return folder / "log.tsv", folder / "clicks.tsv"
+
+
+def test_a_log_with_flaws_is_reported_as_it_was(stage: dict[str, Any], tmp_path: Path) -> None:
+    """Rows that are malformed, without a slot, unserved or refused are counted as that; all others count once."""
+    log, clicks = made(tmp_path)
+    counted = ipinyou.count(log, clicks)
+    assert (counted.regions.total(), counted.repeated, counted.clicked, counted.unclicked) == (456, 20, 5, 4)
+    flaws = [
+        *(b"three\tcolumns\there\n", b"\n", b"\xff\xfe\0\n", b"x" * 200_000 + b"\n", row("a click", log_type="2")),
+        *(row("on no day", c2="20131301120000123"), row(""), row("wide", c14="wide"), row("vast", c15="9" * 5_000)),
+        *(row("a", c14="999"), row("b", c14="999"), row("c", c14="5", c15="5")),
+        *(row("nothing to show", c14="468", c15="60"),) * 2,
+        row("not yet", c2="20990101000000000"),
+    ]
+    (tmp_path / "flawed.tsv").write_bytes(b"".join(flaws) + log.read_bytes())
+    late = [row("bid-9", log_type="2"), row("nothing to show", log_type="2"), row("an impression")]
+    (tmp_path / "late.tsv").write_bytes(clicks.read_bytes() + b"".join(late))
+    status, summary = played(stage, tmp_path / "flawed.tsv", "--clicks", str(tmp_path / "late.tsv"), "--parallel", "4")
+    assert status == 1
+    assert summary.pop("seconds") > 0
+    assert summary.pop("rows_per_second") > 0
+    assert summary == {
+        "rows": 491,
+        "click_rows": 12,
+        "decisions": 458,
+        "impressions": 456,
+        "repeated": 20,
+        "clicks": 5,
+        "repeated_clicks": 1,
+        "clicks_without_impression": 5,
+        "unbilled": {},
+        "no_bids": {"no_matching_creative": 2},
+        "without_slot": {"999x250": 2, "5x5": 1},
+        "refused": {"time_in_future": 1},
+        "malformed": 10,
+        "malformed_lines": [
+            "late.tsv:12: log type '1', not '2'",
+            "flawed.tsv:1: 3 columns, not 24",
+            "flawed.tsv:2: 1 columns, not 24",
+            "flawed.tsv:3: 1 columns, not 24",
+            "flawed.tsv:4: 1 columns, not 24",
+        ],
+    }
+    assert_reported(stage, counted, DAY)
+
+
+def test_people_see_progress_and_a_summary(stage: dict[str, Any], tmp_path: Path) -> None:
+    """On a terminal a bar shows how far the log has been played; the summary has a line for each count."""
+    (tmp_path / "log.tsv").write_bytes(row("seen", c2="20131103120000000"))
+    terminal, end = pty.openpty()
+    command = [sys.executable, "-m", "api.cli", "play", str(tmp_path / "log.tsv")]
+    command += ["--url", stage["world"].service.url, "--slot-key", stage["key"]]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=end, text=True, check=False)
+    os.close(end)
+    bar = os.read(terminal, 10_000).decode()
+    os.close(terminal)
+    assert done.returncode == 0
+    assert "Playing log.tsv" in bar
+    assert "100%" in bar
+    lines = dict(line.rsplit(maxsplit=1) for line in done.stdout.splitlines()[:-1])
+    assert (lines["rows"], lines["impressions recorded"], lines["malformed rows"]) == ("1", "1", "0")
+    assert "rows/s" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ("x.tsv --slot-key {key} --url {url}", "x.tsv cannot be read: No such file or directory."),
+        (". --slot-key {key} --url {url}", ". cannot be read: Is a directory."),
+        ("x.tsv --slot-key lsk_unknown --url {url}", "The key is refused by {url}."),
+        ("x.tsv --slot-key ключ --url {url}", "The key is not one that a server could have issued."),
+        ("x.tsv --slot-key {key} --url {url}/health", "{url}/health/ does not answer as a campaign ledger does."),
+        ("x.tsv --slot-key {key} --url {nobody}", "No answer from {nobody}: All connection attempts failed."),
+        ("x.tsv --slot-key {key} --url ftp://x", "No answer from ftp://x: Request URL has an unsupported"),
+        ("x.tsv --slot-key {key} --url http://x:y", "http://x:y is not an address: "),
+    ],
+)
+def test_what_cannot_be_played_is_said_in_a_sentence(
+    stage: dict[str, Any],
+    options: str,
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A missing file, an unreachable service, another kind of server or a refused key end with 2, and a sentence."""
+    known = {"key": stage["key"], "url": stage["world"].service.url, "nobody": f"http://127.0.0.1:{free_port()}"}
+    monkeypatch.setattr(sys, "argv", ["ledger", "play", *options.format(**known).split()])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    error = capsys.readouterr().err
+    assert end.value.code == 2
+    assert error.startswith(f"ledger: {reason.format(**known)}")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (row("a", c2="2013110212000012"), "time '2013110212000012', not yyyymmddHHMMSSmmm"),
+        (row("a", c2="2013110212000012x"), "time '2013110212000012x', not yyyymmddHHMMSSmmm"),
+        (row("a", c2="00000000000000000"), "time '00000000000000000', not yyyymmddHHMMSSmmm"),
+        (row("a", c2="00010101000000000"), "time '00010101000000000', not yyyymmddHHMMSSmmm"),
+        (row("a", c3="3"), "log type '3', not '1'"),
+        (row("\0"), "no bid id"),
+        (row("a", c14="-1"), "a slot of '-1' by '250'"),
+        (row("a", c14="٣٠٠"), "a slot of '٣٠٠' by '250'"),
+        (row("a") + b"\t", "25 columns, not 24"),
+    ],
+)
+def test_a_malformed_row_is_explained(line: bytes, reason: str) -> None:
+    """What is wrong with a row is said, and never taken for something else."""
+    with pytest.raises(BadRow) as refused:
+        parse(line, "1")
+    assert str(refused.value) == reason
+
+
+def test_times_are_those_of_china() -> None:
+    """A row's time is China Standard Time, eight hours ahead of UTC, to the millisecond."""
+    assert parse(row("a", c2="20131022000000007"), "1").occurred_at == datetime(2013, 10, 21, 16, 0, 0, 7_000, UTC)

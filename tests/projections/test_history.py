@@ -1,16 +1,18 @@
 """A campaign's history: every event, in order, with who did it and what it set."""
 
+from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
+from msgspec import structs
 
 from domain.decider import stream_of
 from domain.errors import NotFound
 from domain.events import CampaignActivated, CampaignChanged
 from infra.database import Pool
-from projections.history import fold, read, version_after, write
+from projections.history import HistoryEvent, fold, read, version_after, write
 from projections.listing import BadCursor
 from tests.domain.strategies import law
 from tests.projections.histories import LIVES, Life, cut, cuts, recorded_at
@@ -32,7 +34,11 @@ async def test_a_history_is_complete(pool: Pool, life: Life, places: list[int]) 
             cursor = page.next_cursor
             if cursor is None:
                 break
-    folded = [fold(recorded) for recorded in life.recorded]
+    folded, known = list[HistoryEvent](), dict[str, Any]()
+    for row in map(fold, life.recorded):
+        before = {name: known[name] for name in row.fields if row.version > 1}
+        folded.append(HistoryEvent(**structs.asdict(row), before=before))
+        known |= row.fields
     assert msgspec.json.encode(found, order="sorted") == msgspec.json.encode(folded, order="sorted")
     for row, recorded in zip(found, life.recorded, strict=True):
         entry = recorded.entry

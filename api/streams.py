@@ -1,0 +1,100 @@
+"""The log as it streams: all of it as NDJSON, and its end as server-sent events, a page in memory at a time."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from time import monotonic
+from typing import Final
+from uuid import UUID
+
+import msgspec
+from msgspec import Struct, structs
+
+from infra import event_log
+from infra.database import Pool
+from infra.event_log import Text
+from infra.writer import LogBusy
+
+PAGE_ENTRIES: Final = 1_000
+LOOK_EVERY_SECONDS: Final = 0.25
+BREATHE_EVERY_SECONDS: Final = 15
+"""How often a quiet tail says that it is alive, so that nobody in between closes it."""
+
+TAIL_SECONDS_MAX: Final = 600
+"""A tail ends within the life of an access token; whoever follows comes back with another, and misses nothing."""
+
+TAILS_MAX: Final = 50
+"""Bounds how many follow the log in one process."""
+
+_tails: Final = asyncio.Semaphore(TAILS_MAX)
+
+
+class Selection(Struct, frozen=True, kw_only=True):
+    """Which entries are asked for: those after a position, up to another (None: the end), of what the filters name."""
+
+    after: int = 0
+    until: int | None = None
+    event_type: str | None = None
+    stream: str | None = None
+    actor: str | None = None
+
+
+async def read(pool: Pool, ledger_id: UUID, asked: Selection, *, limit: int) -> list[Text]:
+    """Return the first entries of a selection."""
+    async with pool.connection() as connection:
+        return await event_log.read_texts(
+            connection,
+            ledger_id,
+            asked.after,
+            until=asked.until,
+            event_type=asked.event_type,
+            stream=asked.stream,
+            actor=asked.actor,
+            limit=limit,
+        )
+
+
+async def ndjson(pool: Pool, ledger_id: UUID, asked: Selection, *, limit: int | None) -> AsyncIterator[bytes]:
+    """Yield a selection up to where the log ends now, a line an entry; all of it, or as many as `limit`."""
+    async with pool.connection() as connection:
+        head = (await event_log.read_head(connection, ledger_id)).position
+    asked = structs.replace(asked, until=head if asked.until is None else min(head, asked.until))
+    left = limit
+    while left is None or left > 0:
+        wanted = PAGE_ENTRIES if left is None else min(left, PAGE_ENTRIES)
+        texts = await read(pool, ledger_id, asked, limit=wanted)
+        yield b"".join(msgspec.json.encode(text) + b"\n" for text in texts)
+        if len(texts) < wanted:
+            return
+        asked = structs.replace(asked, after=texts[-1].position)
+        left = None if left is None else left - len(texts)
+
+
+def tail(pool: Pool, ledger_id: UUID, asked: Selection) -> AsyncIterator[bytes]:
+    """Return a selection as server-sent events, then what the log gains; raise LogBusy when too many follow."""
+    if _tails.locked():
+        raise LogBusy
+    return _follow(pool, ledger_id, asked)
+
+
+async def _follow(pool: Pool, ledger_id: UUID, asked: Selection) -> AsyncIterator[bytes]:
+    async with _tails:
+        ends_at = monotonic() + TAIL_SECONDS_MAX
+        breathed_at = monotonic()
+        yield b"retry: 1000\n\n"
+        while monotonic() < ends_at:
+            async with pool.connection() as connection:
+                head = (await event_log.read_head(connection, ledger_id)).position
+            page = structs.replace(asked, until=head if asked.until is None else min(head, asked.until))
+            texts = await read(pool, ledger_id, page, limit=PAGE_ENTRIES)
+            full = len(texts) == PAGE_ENTRIES
+            asked = structs.replace(asked, after=texts[-1].position if full else max(asked.after, head))
+            if texts:
+                yield b"".join(
+                    b"id: %d\nevent: entry\ndata: %b\n\n" % (text.position, msgspec.json.encode(text)) for text in texts
+                )
+            elif monotonic() - breathed_at >= BREATHE_EVERY_SECONDS:
+                yield b":\n\n"
+            else:
+                await asyncio.sleep(LOOK_EVERY_SECONDS)
+                continue
+            breathed_at = monotonic()

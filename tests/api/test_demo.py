@@ -1,0 +1,193 @@
+"""The demo, as a newcomer meets it: started, tried out by pasting what it suggests, stopped, and started again."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import monotonic, sleep
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from tests.service import free_port
+
+START_SECONDS_MAX = 120
+STOP_SECONDS_MAX = 40
+SEEDED = "Visitors keep coming"
+
+
+class Demo:
+    """A running `ledger demo`, and what it has said."""
+
+    def __init__(self, data_dir: Path, port: int) -> None:
+        """Start it."""
+        self.data_dir = data_dir
+        self.url = f"http://127.0.0.1:{port}"
+        self._told = data_dir.parent / "told"
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("LEDGER_")}
+        command = [sys.executable, "-m", "api.cli", "demo", "--port", str(port), "--data-dir", str(data_dir)]
+        with self._told.open("wb") as told:
+            self.process = subprocess.Popen(command, env=environment, stdout=told, stderr=told)
+
+    @property
+    def told(self) -> str:
+        """What it has said so far."""
+        return self._told.read_text()
+
+    def wait_for(self, words: str) -> "Demo":
+        """Wait until it has said something."""
+        deadline = monotonic() + START_SECONDS_MAX
+        while words not in self.told:
+            assert self.process.poll() is None, self.told
+            assert monotonic() < deadline, self.told
+            sleep(0.05)
+        return self
+
+    def processes(self) -> list[psutil.Process]:
+        """Return all processes that belong to it, its PostgreSQL included."""
+        top = psutil.Process(self.process.pid)
+        postgres = [
+            each
+            for each in psutil.process_iter(["cmdline"])
+            if str(self.data_dir / "postgres") in " ".join(each.info["cmdline"] or ())
+        ]
+        return [top, *top.children(recursive=True), *postgres]
+
+    def stop(self, number: signal.Signals) -> None:
+        """Ask it to end, as Ctrl-C or a supervisor does; see that it does, with all of its processes and no complaint."""
+        processes = self.processes()
+        self.process.send_signal(number)
+        assert self.process.wait(STOP_SECONDS_MAX) == 0
+        _, left = psutil.wait_procs(processes, timeout=5)
+        assert left == []
+        assert "Traceback" not in self.told
+        assert "error" not in self.told
+
+    def signed_in(self) -> httpx.Client:
+        """Return a client of the admin whose password was told."""
+        password = re.findall(r"password +(\S+)", self.told)[-1]
+        client = httpx.Client(base_url=self.url, timeout=20)
+        tokens = client.post("/api/v1/auth/login", json={"email": "admin@example.com", "password": password})
+        client.headers["Authorization"] = f"Bearer {tokens.raise_for_status().json()['access_token']}"
+        return client
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[Demo]:
+    """A demo whose first start was interrupted in the middle of the example's traffic."""
+    # Not below pytest's own folder, which another run closes to the account that PostgreSQL runs as.
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        port = free_port()
+        Demo(Path(folder) / "data", port).wait_for("Playing the last day's traffic").stop(signal.SIGINT)
+        started = Demo(Path(folder) / "data", port)
+        try:
+            yield started.wait_for(SEEDED)
+        finally:
+            started.process.terminate()
+            started.process.wait(STOP_SECONDS_MAX)
+
+
+@pytest.fixture(scope="module")
+def admin(demo: Demo) -> Iterator[httpx.Client]:
+    """A client of the admin whom the demo made."""
+    with demo.signed_in() as client:
+        yield client
+
+
+def items(admin: httpx.Client, path: str, **params: Any) -> list[dict[str, Any]]:
+    """Return what a list or a report holds."""
+    answer = admin.get(f"/api/v1/{path}", params={"limit": 500, **params}).raise_for_status()
+    found: list[dict[str, Any]] = answer.json()["items"]
+    return found
+
+
+def test_everything_it_suggests_works(demo: Demo) -> None:
+    """Each suggestion, pasted into a shell one after the other, does what it says; the documentation opens."""
+    suggested = demo.told.partition("To try next")[2]
+    lines = [line for line in suggested.partition("\n")[2].partition(SEEDED)[0].splitlines() if line]
+    commands = [line for line in lines if not line.startswith("#")]
+    assert len(commands) >= 5
+    # A line between tells which of them has said what.
+    script = "\n=====\n".join(commands).replace("\n=====\n", "\necho =====\n")
+    done = subprocess.run(["bash", "-e", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    health, token, budgets, hours, decision, projections = done.stdout.split("=====\n")
+    assert '"status":"ready"' in health
+    assert token == ""
+    assert "Fjord line" in budgets
+    assert hours.startswith("hour,currency,impressions")
+    assert '"impression_url":' in decision
+    assert re.search(r"^budgets +\d", projections, re.MULTILINE)
+    page = re.findall(r"documentation is at (\S+)", demo.told)[0]
+    assert "swagger" in httpx.get(page).raise_for_status().text
+
+
+def test_the_example_shows_every_state(admin: httpx.Client) -> None:
+    """There are three advertisers, campaigns in every state, creatives of every review, and slots with keys, each once."""
+    assert len(items(admin, "advertisers")) == 3
+    campaigns = {each["name"]: each["status"] for each in items(admin, "campaigns")}
+    # The clock expires the last one within half a minute.
+    assert campaigns.pop("Summer pass") in {"draft", "expired"}
+    assert Counter(campaigns.values()) == {"active": 5, "paused": 1, "completed": 1, "draft": 1}
+    reviews = Counter(each["review"] for each in items(admin, "creatives"))
+    assert reviews == {"approved": 24, "pending": 1, "denied": 1, "unsubmitted": 1}
+    slots = items(admin, "slots")
+    assert sorted(each["name"] for each in slots) == ["Archive column", "Article side", "Front page top"]
+    assert all(each["keys"] for each in slots)
+
+
+def test_a_day_of_traffic_is_in_the_log(admin: httpx.Client) -> None:
+    """Impressions, views and clicks of 24 hours are reported, more by day than by night, from several countries."""
+    countries = items(admin, "reports/delivery", group_by="country")
+    assert len(countries) >= 6
+    assert sum(each["impressions"] for each in countries) > 2_000
+    assert sum(each["views"] for each in countries) > 1_000
+    assert sum(each["clicks"] for each in countries) > 10
+    by_hour = [each["impressions"] for each in items(admin, "reports/delivery", group_by="hour")]
+    assert len(by_hour) >= 22
+    assert max(by_hour) > 4 * min(by_hour)
+    budgets = {each["name"]: each for each in items(admin, "reports/budgets")}
+    nearly_spent = budgets["Fjord line"]
+    assert nearly_spent["spent_micros"] > 0.8 * nearly_spent["budget_micros"]
+    assert budgets["City bikes"]["billed_clicks"] > 0
+    assert budgets["Night trains"]["spent_micros"] == 900_000_000
+
+
+def test_visitors_keep_coming_and_the_read_models_keep_up(admin: httpx.Client) -> None:
+    """The log goes on growing, and at some moment every read model has come to its end."""
+    deadline = monotonic() + 30
+    positions = set()
+    caught_up = False
+    while len(positions) < 3 or not caught_up:
+        assert monotonic() < deadline
+        found = admin.get("/audit/v1/projections").raise_for_status().json()
+        positions.add(max(each["position"] + each["lag"] for each in found))
+        caught_up = caught_up or not any(each["lag"] or each["parked"] for each in found)
+        sleep(0.1)
+
+
+def test_it_stops_and_goes_on(demo: Demo, admin: httpx.Client) -> None:
+    """Told to stop it leaves no process behind; the next start goes on with the same ledger, and a new password."""
+    before = {each["id"] for each in items(admin, "campaigns")}
+    refused = admin.headers["Authorization"], re.findall(r"password +(\S+)", demo.told)[0]
+    demo.stop(signal.SIGTERM)
+    again = Demo(demo.data_dir, int(demo.url.rpartition(":")[2])).wait_for(SEEDED)
+    try:
+        assert "Setting up" not in again.told
+        assert "Playing" not in again.told
+        assert refused[1] not in again.told
+        with again.signed_in() as client:
+            assert {each["id"] for each in items(client, "campaigns")} == before
+            assert len(items(client, "users")) == 2
+            keys = {each["name"]: len(each["keys"]) for each in items(client, "slots")}
+            assert keys == {"Front page top": 2, "Article side": 1, "Archive column": 1}
+    finally:
+        again.stop(signal.SIGINT)

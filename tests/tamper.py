@@ -1,0 +1,510 @@
+"""Every kind of tampering that the verifier is there for, and which check finds it.
+
+`python -m tests.tamper` tries a thousand of each.
+
+Whoever tampers is an outsider, who can change files or rows, or an insider, who has the log's key as well and makes
+everything anew: tree, checkpoints, reports and accounts. Against him there is what an auditor kept, and the rules.
+"""
+
+import argparse
+import asyncio
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from domain import merkle
+from infra import checkpoint, embedded, mirror, schema, tiles
+from infra.checkpoint import Checkpoint, Signer
+from infra.database import Connection
+from infra.verifier import Report
+from projections import statements
+from tests import evening
+from tests.sealing import meddle
+from tests.writing import owning
+
+SIGNERS: Final = evening.keys_in(Path()).signers(evening.LEDGER)
+ORIGIN: Final = SIGNERS[0].key.name
+READ_MODELS: Final = ("advertisers", "campaigns", "creatives", "slots", "spendings", "deliveries", "histories")
+CHANGED: Final = {
+    "bigint": "coalesce({0}, 0) + 1",
+    "integer": "coalesce({0}, 0) + 1",
+    "smallint": "coalesce({0}, 0) + 1",
+    "text": "coalesce({0}, '') || 'x'",
+    "uuid": "gen_random_uuid()",
+    "date": "coalesce({0}, '2026-01-01') + 1",
+    "timestamp with time zone": "coalesce({0}, now()) + interval '1 hour'",
+    "jsonb": "jsonb_build_object('changed', {0})",
+}
+
+Entries = list[bytes]
+FolderTamper = Callable[[Path, Random], None]
+DatabaseTamper = Callable[[Connection, Random], Awaitable[None]]
+
+
+class Kind(NamedTuple):
+    """A kind of tampering, the check that has to find it, and whether that takes a checkpoint that was kept."""
+
+    name: str
+    tamper: FolderTamper
+    found_by: str
+    kept: bool = False
+
+
+class LiveKind(NamedTuple):
+    """A kind of tampering with the live database, as above."""
+
+    name: str
+    tamper: DatabaseTamper
+    found_by: str
+    kept: bool = False
+
+
+def entries_of(folder: Path) -> Entries:
+    """Return the entries of an export."""
+    size = checkpoint.parse((folder / "checkpoint").read_text().partition("\n\n")[0] + "\n").size
+    return [entry for _, entry in mirror.entries_in(folder, size)]
+
+
+def put(folder: Path, entries: Entries, size: int) -> None:
+    """Write entries into the bundles of a tree of some size, and nothing else."""
+    for place in tiles.places(size):
+        if place.level is None:
+            start = place.number * merkle.TILE_HASHES
+            end = start + merkle.TILE_HASHES if place.width == merkle.TILE_HASHES else len(entries)
+            mirror.write(folder / "tile" / place.path, tiles.bundle(entries[start:end]))
+
+
+def remake(folder: Path, entries: Entries, sizes: tuple[int, ...] = (1, 100, 256, 400)) -> None:
+    """Make everything in an export anew from other entries, signed with the log's own key."""
+    size = len(entries)
+    put(folder, entries, size)
+    leaves = [merkle.leaf_hash(entry) for entry in entries]
+    made = {tile[:2]: tile.hashes for tile in merkle.extended(merkle.EMPTY_EDGE, b"".join(leaves))[1]}
+    for place in tiles.places(size):
+        if place.level is not None:
+            mirror.write(folder / "tile" / place.path, made[place.level, place.number])
+    notes = [signed(at, merkle.root(leaves[:at])) for at in (*sizes, size)]
+    mirror.write(folder / "checkpoints.ndjson", "".join(json.dumps(note) + "\n" for note in notes).encode())
+    mirror.write(folder / "checkpoint", notes[-1].encode())
+    statements.write_reports(folder, ORIGIN, enumerate(entries, 1))
+
+
+def signed(size: int, root: bytes, signers: tuple[Signer, ...] = SIGNERS) -> str:
+    """Return a signed checkpoint of the log."""
+    return str(checkpoint.sign(Checkpoint(ORIGIN, size, root), signers, timestamp=0))
+
+
+def edited(entry: bytes, **fields: Any) -> bytes:
+    """Return an entry with other fields in its event or around it."""
+    said = json.loads(entry)
+    for name, value in fields.items():
+        (said if name in said else said["event"])[name] = value
+    return msgspec.json.encode(said)
+
+
+def drop(entries: Entries, random: Random) -> Entries:
+    """Leave one out."""
+    at = random.randrange(len(entries))
+    return entries[:at] + entries[at + 1 :]
+
+
+def insert(entries: Entries, random: Random) -> Entries:
+    """Add one that was never recorded."""
+    at = random.randrange(len(entries))
+    deliveries = [entry for entry in entries if b'"stream":"decision-' in entry]
+    new = edited(random.choice(deliveries), stream=f"decision-{UUID(int=random.getrandbits(128))}", version=1)
+    return [*entries[:at], new, *entries[at:]]
+
+
+def swap(entries: Entries, random: Random) -> Entries:
+    """Change the places of two."""
+    one, other = random.sample(range(len(entries)), 2)
+    swapped = list(entries)
+    swapped[one], swapped[other] = entries[other], entries[one]
+    return swapped
+
+
+def repeat(entries: Entries, random: Random) -> Entries:
+    """Have one twice."""
+    at = random.randrange(len(entries))
+    return [*entries[:at], entries[at], *entries[at:]]
+
+
+def edit(entries: Entries, random: Random) -> Entries:
+    """Say of one that somebody else did it."""
+    at = random.randrange(len(entries))
+    return [*entries[:at], edited(entries[at], actor=f"user:{random.getrandbits(32)}"), *entries[at + 1 :]]
+
+
+def by_outsider(change: Callable[[Entries, Random], Entries]) -> FolderTamper:
+    """Return the tampering of somebody who can only change the entries."""
+
+    def tamper(folder: Path, random: Random) -> None:
+        entries = entries_of(folder)
+        put(folder, change(entries, random), len(entries))
+
+    return tamper
+
+
+def by_insider(change: Callable[[Entries, Random], Entries]) -> FolderTamper:
+    """Return the tampering of somebody who makes everything anew."""
+
+    def tamper(folder: Path, random: Random) -> None:
+        remake(folder, change(entries_of(folder), random))
+
+    return tamper
+
+
+def edit_byte(folder: Path, random: Random) -> None:
+    """Change one byte of the entries."""
+    _change_byte(random.choice(sorted(_files(folder, "tile/entries"))), random)
+
+
+def edit_tile(folder: Path, random: Random) -> None:
+    """Change one byte of the hashes of the entries."""
+    _change_byte(random.choice(sorted(_files(folder, "tile/0"))), random)
+
+
+def edit_upper_tile(folder: Path, random: Random) -> None:
+    """Change one byte of the hashes above."""
+    _change_byte(random.choice(sorted(_files(folder, "tile/1"))), random)
+
+
+def cut_tail(folder: Path, random: Random) -> None:
+    """Take the last entries away, and leave the checkpoint as it was."""
+    entries = entries_of(folder)
+    put(folder, entries[: random.randrange(len(entries))], len(entries))
+
+
+def roll_back(folder: Path, random: Random) -> None:
+    """Show the log as it was, with the checkpoint that was signed then."""
+    sizes = (1, 100, 256, 400)
+    upto = random.randrange(1, len(sizes) + 1)
+    remake(folder, entries_of(folder)[: sizes[upto - 1]], sizes[: upto - 1])
+
+
+def forge(folder: Path, random: Random) -> None:
+    """Sign another tree with another key under the log's name."""
+    entries = insert(entries_of(folder), random)
+    remake(folder, entries)
+    other = Ed25519PrivateKey.from_private_bytes(random.randbytes(32))
+    key = SIGNERS[0].key._replace(public_key=other.public_key().public_bytes_raw())
+    root = merkle.root([merkle.leaf_hash(entry) for entry in entries])
+    mirror.write(folder / "checkpoint", signed(len(entries), root, (Signer(key, other),)).encode())
+
+
+def steal_signature(folder: Path, random: Random) -> None:
+    """Put a signature of the log under another checkpoint."""
+    text, _, lines = (folder / "checkpoint").read_text().partition("\n\n")
+    origin, size, root = text.split("\n")
+    other = Checkpoint(origin, int(size) - random.randrange(1, 100), random.randbytes(32)).text
+    assert root
+    mirror.write(folder / "checkpoint", f"{other}\n{lines}".encode())
+
+
+def sign_again(folder: Path, random: Random) -> None:
+    """Sign another root with the log's key, for one of the sizes that were signed."""
+    lines = (folder / "checkpoints.ndjson").read_text().splitlines()
+    at = random.randrange(len(lines))
+    size = int(json.loads(lines[at]).split("\n")[1])
+    lines[at] = json.dumps(signed(size, random.randbytes(32)))
+    mirror.write(folder / "checkpoints.ndjson", "".join(f"{line}\n" for line in lines).encode())
+
+
+def edit_checkpoint(folder: Path, random: Random) -> None:
+    """Change one character of a stored checkpoint."""
+    path = folder / "checkpoints.ndjson"
+    lines = path.read_text().splitlines()
+    at = random.randrange(len(lines))
+    note = json.loads(lines[at])
+    place = random.randrange(len(note) - 1)
+    lines[at] = json.dumps(note[:place] + random.choice("xyz!") + note[place + 1 :])
+    if json.loads(lines[at]) == note:
+        lines[at] = json.dumps("")
+    mirror.write(path, "".join(f"{line}\n" for line in lines).encode())
+
+
+def edit_budget(folder: Path, random: Random) -> None:
+    """Change a figure in the report of budgets."""
+    _change_figure(folder / "budgets.ndjson", random)
+
+
+def edit_delivery(folder: Path, random: Random) -> None:
+    """Change a figure in the report of deliveries."""
+    _change_figure(folder / "deliveries.ndjson", random)
+
+
+def edit_accounts(folder: Path, random: Random) -> None:
+    """Change a digit in the accounts."""
+    path = folder / "accounts.beancount"
+    text = path.read_text()
+    at = random.choice([found.start() for found in re.finditer("[0-9]", text)])
+    mirror.write(path, f"{text[:at]}{(int(text[at]) + 1) % 10}{text[at + 1 :]}".encode())
+
+
+def bill_anyway(entries: Entries, random: Random) -> Entries:
+    """Bill what was over a budget."""
+    return _with_one(
+        entries, random, lambda said: said["event"].get("reason") == "over_budget", billed=True, reason=None
+    )
+
+
+def overcharge(entries: Entries, random: Random) -> Entries:
+    """Bill more than the price."""
+    price = random.randrange(1, 100) * 1_000 + 7
+    return _with_one(entries, random, lambda said: said["event"].get("billed"), price_micros=price)
+
+
+def count_twice(entries: Entries, random: Random) -> Entries:
+    """Count a delivery again, as the next version of its decision."""
+    last = {json.loads(entry)["stream"]: entry for entry in entries}
+    one = random.choice([entry for stream, entry in last.items() if stream.startswith("decision-")])
+    version = json.loads(one)["version"]
+    return [*entries, edited(one, version=version + 1, recorded_at=json.loads(entries[-1])["recorded_at"])]
+
+
+def back_date(entries: Entries, random: Random) -> Entries:
+    """Say of an entry that it was recorded before the one before it."""
+    times = [json.loads(entry)["recorded_at"] for entry in entries]
+    at = random.choice([at for at in range(1, len(entries)) if times[at] > times[0]])
+    return [*entries[:at], edited(entries[at], recorded_at="2026-03-09T20:29:59Z"), *entries[at + 1 :]]
+
+
+def invent_type(entries: Entries, random: Random) -> Entries:
+    """Say of an entry that it is of a type that there is not."""
+    at = random.randrange(len(entries))
+    return [*entries[:at], edited(entries[at], type="refund_recorded"), *entries[at + 1 :]]
+
+
+FOLDER_KINDS: Final = (
+    Kind("edited byte", edit_byte, "entries"),
+    Kind("dropped entry", by_outsider(drop), "entries"),
+    Kind("inserted entry", by_outsider(insert), "entries"),
+    Kind("swapped entries", by_outsider(swap), "entries"),
+    Kind("repeated entry", by_outsider(repeat), "entries"),
+    Kind("truncated tail", cut_tail, "entries"),
+    Kind("edited hash of an entry", edit_tile, "entries"),
+    Kind("edited hash above", edit_upper_tile, "tiles"),
+    Kind("forged checkpoint", forge, "signatures"),
+    Kind("signature of another checkpoint", steal_signature, "signatures"),
+    Kind("edited old checkpoint", edit_checkpoint, "signatures"),
+    Kind("checkpoint signed again", sign_again, "consistency"),
+    Kind("edited budgets", edit_budget, "reports"),
+    Kind("edited deliveries", edit_delivery, "reports"),
+    Kind("edited accounts", edit_accounts, "accounts"),
+    Kind("insider: edited entry", by_insider(edit), "consistency", kept=True),
+    Kind("insider: dropped entry", by_insider(drop), "consistency", kept=True),
+    Kind("insider: inserted entry", by_insider(insert), "consistency", kept=True),
+    Kind("insider: swapped entries", by_insider(swap), "consistency", kept=True),
+    Kind("insider: repeated entry", by_insider(repeat), "consistency", kept=True),
+    Kind("insider: rolled back", roll_back, "consistency", kept=True),
+    Kind("insider: billed over a budget", by_insider(bill_anyway), "money"),
+    Kind("insider: billed more than the price", by_insider(overcharge), "money"),
+    Kind("insider: counted twice", by_insider(count_twice), "money"),
+    Kind("insider: back-dated", by_insider(back_date), "structure"),
+)
+
+
+async def change_column(owner: Connection, random: Random) -> None:
+    """Change what stands beside an entry."""
+    column = random.choice(["stream_id", "version", "type", "recorded_at"])
+    kind = {"stream_id": "text", "version": "integer", "type": "text"}.get(column, "timestamp with time zone")
+    value = CHANGED[kind].format(column)
+    await meddle(owner, f"UPDATE events SET {column} = {value} WHERE position = %s", random.randrange(1, 500))
+
+
+async def change_read_model(owner: Connection, random: Random) -> None:
+    """Change one field of one row of a read model."""
+    await _change_row(owner, random, random.choice(READ_MODELS))
+
+
+async def remove_read_model(owner: Connection, random: Random) -> None:
+    """Remove one row of a read model."""
+    table = random.choice(READ_MODELS)
+    await meddle(owner, f"DELETE FROM {table} WHERE ctid = ({_some_row(table)})", random.random())
+
+
+async def change_budget(owner: Connection, random: Random) -> None:
+    """Change what the writer believes of a budget."""
+    column = random.choice(["spent_micros", "impressions", "budget_micros", "daily_impression_budget"])
+    await _change_row(owner, random, "budgets", column)
+
+
+async def edit_row(owner: Connection, random: Random) -> None:
+    """Change an entry where it is kept."""
+    position, actor = random.randrange(1, 500), f"user:{random.getrandbits(32)}"
+    change = (
+        "UPDATE events SET entry = jsonb_set(entry::jsonb, '{actor}', to_jsonb(%s::text))::json WHERE position = %s"
+    )
+    await meddle(owner, change, actor, position)
+
+
+async def drop_row(owner: Connection, random: Random) -> None:
+    """Remove an entry where it is kept."""
+    await meddle(owner, "DELETE FROM events WHERE position = %s", random.randrange(1, 500))
+
+
+async def swap_rows(owner: Connection, random: Random) -> None:
+    """Change the places of two entries where they are kept."""
+    one, other = random.sample(range(1, 500), 2)
+    for old, new in ((one, -1), (other, one), (-1, other)):
+        await meddle(owner, "UPDATE events SET position = %s WHERE position = %s", new, old)
+
+
+async def add_row(owner: Connection, random: Random) -> None:
+    """Add an entry that nobody recorded."""
+    copied = "stream_id || %s, 1, type, recorded_at, entry FROM events WHERE position = %s"
+    place = "SELECT ledger_id, (SELECT max(position) + 1 FROM events)"
+    columns = "INSERT INTO events (ledger_id, position, stream_id, version, type, recorded_at, entry)"
+    await meddle(owner, f"{columns} {place}, {copied}", f"-{random.getrandbits(32)}", random.randrange(1, 500))
+
+
+async def cut_rows(owner: Connection, random: Random) -> None:
+    """Remove the end of the log, and say that it ends there."""
+    position = random.randrange(500)
+    await meddle(owner, "DELETE FROM events WHERE position > %s", position)
+    await meddle(owner, "UPDATE ledger_heads SET position = %s", position)
+
+
+async def roll_back_database(owner: Connection, random: Random) -> None:
+    """Bring everything back to where it was at an earlier checkpoint."""
+    size = random.choice([1, 100, 256, 400])
+    await meddle(owner, "DELETE FROM events WHERE position > %s", size)
+    await meddle(owner, "UPDATE ledger_heads SET position = %s", size)
+    await meddle(owner, "DELETE FROM log_checkpoints WHERE size > %s", size)
+
+
+async def change_tile(owner: Connection, random: Random) -> None:
+    """Change a hash of an entry where the tree is kept."""
+    at = random.randrange(100) * merkle.HASH_BYTES
+    change = "UPDATE tiles SET hashes = overlay(hashes PLACING sha256('x') FROM %s) WHERE level = 0 AND number = %s"
+    await meddle(owner, change, at + 1, random.randrange(2))
+
+
+async def change_note(owner: Connection, random: Random) -> None:
+    """Change a checkpoint where it is kept."""
+    size = random.choice([1, 100, 256, 400])
+    await meddle(owner, "UPDATE log_checkpoints SET note = overlay(note PLACING 'x' FROM 90) WHERE size = %s", size)
+
+
+LIVE_KINDS: Final = (
+    LiveKind("live: changed column", change_column, "columns"),
+    LiveKind("live: changed read model", change_read_model, "read models"),
+    LiveKind("live: removed row of a read model", remove_read_model, "read models"),
+    LiveKind("live: changed budget of the writer", change_budget, "read models"),
+    LiveKind("live: edited entry", edit_row, "entries"),
+    LiveKind("live: dropped entry", drop_row, "structure"),
+    LiveKind("live: swapped entries", swap_rows, "entries"),
+    LiveKind("live: added entry", add_row, "structure"),
+    LiveKind("live: truncated tail", cut_rows, "structure"),
+    LiveKind("live: rolled back", roll_back_database, "consistency", kept=True),
+    LiveKind("live: changed hash", change_tile, "entries"),
+    LiveKind("live: changed checkpoint", change_note, "signatures"),
+)
+
+
+def try_folder(kind: Kind, source: Path, scratch: Path, seed: int) -> Report:
+    """Tamper with a copy of an export, and return what the verifier finds."""
+    folder = evening.copied_folder(source, scratch / f"{kind.name}-{seed}")
+    kept = [(folder / "checkpoint").read_text()] if kind.kept else []
+    kind.tamper(folder, Random(f"{kind.name} {seed}"))
+    return evening.inspected(folder, *kept)
+
+
+async def try_live(kind: LiveKind, source_url: str, seed: int) -> Report:
+    """Tamper with a copy of a database, and return what the verifier finds."""
+    with evening.copied_database(source_url) as url:
+        async with owning(url) as owner:
+            kept = [await evening.last_note(owner)] if kind.kept else []
+            await kind.tamper(owner, Random(f"{kind.name} {seed}"))
+            return await evening.inspected_live(owner, *kept)
+
+
+def is_found(found_by: str, report: Report) -> bool:
+    """Tell whether the check that has to find a tampering is among those that did; reports are read models, too."""
+    names = {finding.check for finding in report.findings}
+    return found_by in names or (found_by == "read models" and "reports" in names)
+
+
+def main() -> int:
+    """Try every kind many times, and print which checks found it how often."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", type=int, default=1_000, help="how many of each kind")
+    cases = parser.parse_args().cases
+    missed = 0
+    with TemporaryDirectory() as data, TemporaryDirectory() as folder, embedded.hold(Path(data)) as url:
+        schema.migrate(url)
+        source = asyncio.run(evening.prepared(url, Path(folder)))
+        for kind in (*FOLDER_KINDS, *LIVE_KINDS):
+            found: Counter[str] = Counter()
+            for seed in range(cases):
+                with TemporaryDirectory() as scratch:
+                    report = (
+                        try_folder(kind, source, Path(scratch), seed)
+                        if isinstance(kind, Kind)
+                        else asyncio.run(try_live(kind, url, seed))
+                    )
+                found.update({finding.check for finding in report.findings})
+                missed += not is_found(kind.found_by, report)
+            checks = ", ".join(f"{check} {count:,}" for check, count in found.most_common())
+            sys.stdout.write(f"{kind.name:<36} {cases:>6,}  {checks}\n")
+            sys.stdout.flush()
+    sys.stdout.write(f"{missed:,} were not found by the check that has to.\n")
+    return 1 if missed else 0
+
+
+def _files(folder: Path, below: str) -> list[Path]:
+    return [path for path in (folder / below).rglob("*") if path.is_file()]
+
+
+def _change_byte(path: Path, random: Random) -> None:
+    content = bytearray(path.read_bytes())
+    content[random.randrange(len(content))] ^= random.randrange(1, 256)
+    mirror.write(path, bytes(content))
+
+
+def _change_figure(path: Path, random: Random) -> None:
+    lines = path.read_text().splitlines()
+    at = random.randrange(len(lines))
+    row = json.loads(lines[at])
+    name = random.choice([name for name, value in row.items() if isinstance(value, int)])
+    row[name] += random.choice([-1, 1]) * random.randrange(1, 1_000)
+    lines[at] = json.dumps(row)
+    mirror.write(path, "".join(f"{line}\n" for line in lines).encode())
+
+
+def _with_one(entries: Entries, random: Random, fits: Callable[[Any], object], **fields: Any) -> Entries:
+    at = random.choice([at for at, entry in enumerate(entries) if fits(json.loads(entry))])
+    return [*entries[:at], edited(entries[at], **fields), *entries[at + 1 :]]
+
+
+def _some_row(table: str) -> str:
+    return f"SELECT ctid FROM {table} ORDER BY ctid OFFSET floor(%s * (SELECT count(*) FROM {table})) LIMIT 1"
+
+
+async def _change_row(owner: Connection, random: Random, table: str, column: str | None = None) -> None:
+    cursor = await owner.execute(
+        """
+        SELECT column_name, data_type FROM information_schema.columns
+        WHERE table_schema = 'public' AND table_name = %s ORDER BY ordinal_position
+        """,
+        (table,),
+    )
+    columns = {row["column_name"]: row["data_type"] for row in await cursor.fetchall()}
+    name = column or random.choice(sorted(columns))
+    change = f"UPDATE {table} SET {name} = {CHANGED[columns[name]].format(name)} WHERE ctid = ({_some_row(table)})"
+    await meddle(owner, change, random.random())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
