@@ -105,7 +105,8 @@ def _running(found: Settings) -> Callable[[Litestar], AbstractAsyncContextManage
             async with serving(url, found) as services:
                 app.state.services = services
                 # The server above this worker would start another; an orphan's parent is the machine's first process.
-                with hung_on(found.lifeline, stop={os.getpid(), os.getppid()} - {1}):
+                stop = {os.getpid(), os.getppid()} - {1}
+                with hung_on(found.lifeline, stop=stop, tell=services.stopping.set):
                     yield
 
     return running
@@ -133,6 +134,7 @@ async def serving(url: str, found: Settings) -> AsyncIterator[Services]:
             yield Services(
                 settings=found,
                 database_url=url,
+                stopping=asyncio.Event(),
                 ledger_id=ledger_id,
                 log=Log(pool, writer),
                 keys=secrets,

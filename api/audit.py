@@ -158,7 +158,7 @@ class AuditController(Controller):
         if SERVER_SENT_EVENTS in accepted:
             resumed = structs.replace(asked, after=_resumed(last_event_id, asked.after))
             return Stream(
-                streams.tail(pool, ledger_id, resumed),
+                streams.tail(pool, ledger_id, resumed, services.stopping),
                 media_type=SERVER_SENT_EVENTS,
                 headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
             )

@@ -14,8 +14,8 @@ from domain.campaign import CAMPAIGN, Campaign, due
 from domain.decider import stream_of
 from domain.errors import Refusal
 from domain.holds import Holds
-from infra import clock, installation, sealer, sessions, throttle
-from infra.database import Connection, connect, open_pool
+from infra import clock, election, installation, sealer, sessions, throttle
+from infra.database import connect, open_pool
 from infra.event_log import read_streams
 from infra.execute import Asked, execute, state_of
 from infra.log_keys import LogKeys
@@ -27,7 +27,7 @@ from projections.runner import run
 CLOCK_ACTOR: Final = "clock"
 DATES_EVERY_SECONDS: Final = 30
 HOUSEKEEPING_EVERY_SECONDS: Final = 3_600
-ELECTION_EVERY_SECONDS: Final = 2
+RETRY_SECONDS: Final = 2
 COMPARE_AT_HOUR: Final = 3
 """Of the day in UTC: when read models are compared with what the log makes of them."""
 
@@ -58,11 +58,9 @@ async def work(url: str, keys: LogKeys) -> None:
 async def follow_dates(ledger_log: Log) -> None:
     """Ask for every step that the dates of campaigns make due, however long ago; steps that others took are fine."""
     async with ledger_log.pool.connection() as connection:
-        cursor = await connection.execute("SELECT ledger_id FROM ledgers")
-        ledgers: list[UUID] = [row["ledger_id"] for row in await cursor.fetchall()]
         ending = [
             (ledger_id, campaign_id)
-            for ledger_id in ledgers
+            for ledger_id in await installation.ledgers(connection)
             for campaign_id in await campaigns.ending(connection, ledger_id, clock.now().date() + timedelta(days=1))
         ]
     for ledger_id, campaign_id in ending:
@@ -99,26 +97,15 @@ async def _keep_time(url: str, ledger_log: Log) -> None:
         scheduler.add_job(rebuild.compare_all, "cron", args=[url, PROJECTIONS], hour=COMPARE_AT_HOUR)
         try:
             async with await connect(url) as connection:
-                await _be_elected(connection)
+                await election.win(connection, "clock")
                 scheduler.start()
-                while True:  # the lock lasts as long as the connection, which is asked now and then
-                    await asyncio.sleep(ELECTION_EVERY_SECONDS)
-                    await connection.execute("SELECT 1")
+                await election.hold(connection)
         except (OSError, psycopg.Error) as error:
             log.warning("clock interrupted", error=type(error).__name__)
-            await asyncio.sleep(ELECTION_EVERY_SECONDS)
+            await asyncio.sleep(RETRY_SECONDS)
         finally:
             if scheduler.running:
                 scheduler.shutdown(wait=False)
-
-
-async def _be_elected(connection: Connection) -> None:
-    while True:
-        cursor = await connection.execute("SELECT pg_try_advisory_lock(hashtextextended('clock', 0)) AS elected")
-        row = await cursor.fetchone()
-        if row is not None and row["elected"]:
-            return
-        await asyncio.sleep(ELECTION_EVERY_SECONDS)
 
 
 async def _patiently(job: Callable[[Log], Awaitable[None]], ledger_log: Log) -> None:

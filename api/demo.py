@@ -10,14 +10,14 @@ import secrets
 import shlex
 import sys
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, suppress
 from datetime import datetime
 from operator import itemgetter
 from pathlib import Path
 from random import Random
 from threading import Thread
 from time import monotonic
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import click
 import httpx
@@ -27,6 +27,7 @@ from api import example
 from api.ad_slot import Unanswered, ask, connected, report, token_of
 from api.example import Plan, Terms, Visit
 from api.serve import address_of, serve
+from domain.slot import VALID_KEYS_MAX
 from infra import clock, event_log, installation, settings, users
 from infra.database import Connection, connect
 from infra.settings import Settings
@@ -38,9 +39,7 @@ CLIENT_EMAIL: Final = "demo@ledger.invalid"
 START_SECONDS_MAX: Final = 60
 STOP_SECONDS_MAX: Final = 5
 POLL_SECONDS: Final = 0.05
-CONNECTIONS: Final = 4
 VISITS_AT_ONCE: Final = 100
-SLOT_KEYS_MAX: Final = 2
 SEED: Final = 2821
 
 NEXT: Final = """
@@ -67,14 +66,6 @@ class NotADemo(Exception):
     """This ledger is somebody's own, and the log forgets nothing: `ledger serve` serves it without adding to it."""
 
 
-class Access(NamedTuple):
-    """What the demo hands out: the admin's password, and the key of a slot."""
-
-    password: str
-    slot_id: str
-    slot_key: str
-
-
 def demo(*, host: str, port: int, data_dir: Path | None) -> None:
     """Serve the example until told to stop; raise NotADemo for a ledger that the demo has not made."""
     address = address_of(host, port)
@@ -99,13 +90,14 @@ async def be_client(url: str, password: str, client_password: str, found: Settin
         if not done:
             click.echo("Setting up advertisers, campaigns, creatives and slots ...", err=True)
             await _set_up(admin)
-        access = await _access(admin, password)
-        async with connected(url, access.slot_key, connections=CONNECTIONS) as clients:
-            slots = await _slots(clients[0])
+        async with AsyncExitStack() as stack:
+            keys = [await _fresh_key(admin, slot["name"]) for slot in example.SLOTS]
+            clients = [(await stack.enter_async_context(connected(url, key, connections=1)))[0] for key in keys]
+            slots = await _slots(clients[-1])
             click.echo(f"\nThe ledger answers at {url}\n  sign in as  {ADMIN_EMAIL}\n  password    {password}\n")
             if not done:
                 await _play_a_day(admin, clients, slots)
-            click.echo(_next(url, access, found))
+            click.echo(_next(url, password, keys[0], slots[example.SLOTS[0]["name"]], found))
             click.echo("Visitors keep coming. Ctrl-C ends it all; the next start goes on from here.")
             await _live(clients[0], slots)
 
@@ -217,14 +209,14 @@ async def _review(admin: httpx.AsyncClient, plan: Plan, campaign_id: str) -> Non
             await _command(admin, f"creatives/{creative_id}/{step}", body)
 
 
-async def _access(admin: httpx.AsyncClient, password: str) -> Access:
-    """Return a new key of the first slot: the one of the last start, which is known as a hash only, stays valid too."""
-    slot = (await _read(admin, f"slots?name={example.SLOTS[0]['name']}"))["items"][0]
-    if len(slot["keys"]) >= SLOT_KEYS_MAX:
+async def _fresh_key(admin: httpx.AsyncClient, name: str) -> str:
+    """Return a new key of a slot: that of the last start stays valid, but nobody can tell it from its hash."""
+    slot = (await _read(admin, f"slots?name={name}"))["items"][0]
+    if len(slot["keys"]) >= VALID_KEYS_MAX:
         oldest = min(slot["keys"], key=lambda key: key["issued_at"])
         (await ask(admin, "DELETE", f"/api/v1/slots/{slot['id']}/keys/{oldest['key_id']}")).raise_for_status()
     answer = (await ask(admin, "POST", f"/api/v1/slots/{slot['id']}/keys")).raise_for_status()
-    return Access(password, slot["id"], answer.json()["key"])
+    return str(answer.json()["key"])
 
 
 async def _slots(client: httpx.AsyncClient) -> dict[str, str]:
@@ -311,15 +303,19 @@ async def _command(admin: httpx.AsyncClient, path: str, body: Terms | None = Non
     return str(answer.raise_for_status().json()["id"])
 
 
-def _next(url: str, access: Access, found: Settings) -> str:
+def _next(url: str, password: str, slot_key: str, slot_id: str, found: Settings) -> str:
     return NEXT.format(
         url=url,
-        credentials=msgspec.json.encode({"email": ADMIN_EMAIL, "password": access.password}).decode(),
-        slot_key=access.slot_key,
-        request=msgspec.json.encode({"id": "try", "placements": [{"id": "p1", "slot_id": access.slot_id}]}).decode(),
+        credentials=_json({"email": ADMIN_EMAIL, "password": password}),
+        slot_key=slot_key,
+        request=_json({"id": "try", "placements": [{"id": "p1", "slot_id": slot_id}]}),
         ledger=shlex.quote(str(Path(sys.executable).with_name("ledger"))),
         data_dir=f" --data-dir {shlex.quote(str(found.data_dir.resolve()))}" if found.embedded else "",
     )
+
+
+def _json(body: Terms) -> str:
+    return msgspec.json.encode(body).decode()
 
 
 def _url(address: str, port: int) -> str:

@@ -3,13 +3,15 @@
 import asyncio
 import os
 import signal
-from collections.abc import Collection, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 
 
 @contextmanager
-def hung_on(descriptor: int | None, *, stop: Collection[int]) -> Iterator[None]:
-    """Ask processes to end in an orderly way when the other end of the pipe is closed."""
+def hung_on(
+    descriptor: int | None, *, stop: Collection[int], tell: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    """Ask processes to end in an orderly way when the other end of the pipe is closed, and `tell` this one."""
     if descriptor is None:
         yield
         return
@@ -17,6 +19,7 @@ def hung_on(descriptor: int | None, *, stop: Collection[int]) -> Iterator[None]:
 
     def ended() -> None:
         loop.remove_reader(descriptor)
+        tell()
         for process in stop:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGTERM)

@@ -137,6 +137,7 @@ def _supervise(
                     running[name] = start(commands[name])
             sleep(LOOK_EVERY_SECONDS)
     finally:
+        os.close(end)  # first: the server waits for whoever follows the log, and they are told by this
         for process in running.values():
             process.terminate()
         for process in running.values():
@@ -144,5 +145,4 @@ def _supervise(
                 process.wait(STOP_SECONDS_MAX)
             except subprocess.TimeoutExpired:
                 process.kill()
-        os.close(end)
         os.close(lifeline)

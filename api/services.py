@@ -1,5 +1,6 @@
 """What a process serves with: made once when it starts, and handed to the handlers that ask for it."""
 
+import asyncio
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from projections.serving import Serving
 
 
 class Services(NamedTuple):
-    """The log, the keys, and what can be served, of the one ledger of this process."""
+    """The log, the keys, and what can be served, of the one ledger of this process; and when it is about to stop."""
 
     settings: Settings
     database_url: str
@@ -25,6 +26,7 @@ class Services(NamedTuple):
     beacon_tokens: BeaconTokens
     serving: Serving
     issuer: str
+    stopping: asyncio.Event
 
 
 def services_of(request: ASGIConnection[Any, Any, Any, Any]) -> Services:

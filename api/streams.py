@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from time import monotonic
 from typing import Final
 from uuid import UUID
@@ -69,19 +70,22 @@ async def ndjson(pool: Pool, ledger_id: UUID, asked: Selection, *, limit: int | 
         left = None if left is None else left - len(texts)
 
 
-def tail(pool: Pool, ledger_id: UUID, asked: Selection) -> AsyncIterator[bytes]:
-    """Return a selection as server-sent events, then what the log gains; raise LogBusy when too many follow."""
+def tail(pool: Pool, ledger_id: UUID, asked: Selection, stopping: asyncio.Event) -> AsyncIterator[bytes]:
+    """Return a selection as server-sent events, then what the log gains, until the process is about to stop.
+
+    Raises LogBusy when too many follow.
+    """
     if _tails.locked():
         raise LogBusy
-    return _follow(pool, ledger_id, asked)
+    return _follow(pool, ledger_id, asked, stopping)
 
 
-async def _follow(pool: Pool, ledger_id: UUID, asked: Selection) -> AsyncIterator[bytes]:
+async def _follow(pool: Pool, ledger_id: UUID, asked: Selection, stopping: asyncio.Event) -> AsyncIterator[bytes]:
     async with _tails:
         ends_at = monotonic() + TAIL_SECONDS_MAX
         breathed_at = monotonic()
         yield b"retry: 1000\n\n"
-        while monotonic() < ends_at:
+        while monotonic() < ends_at and not stopping.is_set():
             async with pool.connection() as connection:
                 head = (await event_log.read_head(connection, ledger_id)).position
             page = structs.replace(asked, until=head if asked.until is None else min(head, asked.until))
@@ -95,6 +99,7 @@ async def _follow(pool: Pool, ledger_id: UUID, asked: Selection) -> AsyncIterato
             elif monotonic() - breathed_at >= BREATHE_EVERY_SECONDS:
                 yield b":\n\n"
             else:
-                await asyncio.sleep(LOOK_EVERY_SECONDS)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stopping.wait(), LOOK_EVERY_SECONDS)
                 continue
             breathed_at = monotonic()

@@ -56,7 +56,7 @@ class Repeated(Refusal):
         """Take over everything of the first refusal."""
         super().__init__(stored.detail, pointer=stored.pointer)
         self.kind = stored.kind  # type: ignore[misc]  # this one class stands for all the others
-        self.code = stored.code  # type: ignore[misc]  # as above
+        self.code = stored.code  # type: ignore[misc]  # as the line above
 
 
 class Idempotency(Struct, frozen=True, kw_only=True):

@@ -83,7 +83,7 @@ def _decided(
     )
     version = len(streams[stream])
     try:
-        events = decider.decide(state_of(stream, streams[stream]), command, context)  # type: ignore[arg-type]  # by stream
+        events = decider.decide(state_of(stream, streams[stream]), command, context)  # type: ignore[arg-type]  # of the stream's own kind
         if asked.if_match is not None and asked.if_match != version:
             raise PreconditionFailed(asked.if_match, version)
     except Refusal as refusal:

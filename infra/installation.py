@@ -60,7 +60,12 @@ async def ledger_of(connection: Connection) -> UUID:
     return ledger_id
 
 
+async def ledgers(connection: Connection) -> list[UUID]:
+    """Return all ledgers of the installation, the first first."""
+    cursor = await connection.execute("SELECT ledger_id FROM ledgers ORDER BY created_at, ledger_id")
+    return [row["ledger_id"] for row in await cursor.fetchall()]
+
+
 async def _first_ledger(connection: Connection) -> UUID | None:
-    cursor = await connection.execute("SELECT ledger_id FROM ledgers ORDER BY created_at, ledger_id LIMIT 1")
-    row = await cursor.fetchone()
-    return None if row is None else row["ledger_id"]
+    found = await ledgers(connection)
+    return found[0] if found else None

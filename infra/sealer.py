@@ -16,7 +16,7 @@ from psycopg.errors import InsufficientPrivilege
 
 from domain import merkle
 from domain.merkle import EMPTY_EDGE, HASH_BYTES, TILE_HASHES, Edge
-from infra import checkpoint, clock, log_keys, metrics, signed_note, tree
+from infra import checkpoint, clock, election, log_keys, metrics, signed_note, tree
 from infra.checkpoint import Checkpoint
 from infra.database import Connection, connect
 from infra.log_keys import LogKeys, SigningRefused
@@ -29,7 +29,7 @@ SEAL_AT_ONCE_ENTRIES: Final = 1_000
 SEAL_ENTRIES_MAX: Final = 65_536
 REVIEW_EVERY_SECONDS: Final = 5.0
 REVIEW_ENTRIES_MAX: Final = 65_536
-ELECTION_EVERY_SECONDS: Final = 1.0
+RETRY_SECONDS: Final = 1.0
 FROZEN_SECONDS_MAX: Final = 15
 """How long the elected sealer may ask the database for nothing before another is elected."""
 
@@ -209,7 +209,7 @@ async def run(url: str, keys: LogKeys) -> None:
     while True:
         try:
             async with await connect(url) as connection:
-                await _be_elected(connection)
+                await election.win(connection, "sealer")
                 for setting in ("idle_session_timeout", "idle_in_transaction_session_timeout"):
                     await connection.execute(f"SET {setting} = '{FROZEN_SECONDS_MAX}s'")
                 seals: dict[UUID, Seal] = {}
@@ -220,7 +220,7 @@ async def run(url: str, keys: LogKeys) -> None:
             log.warning("sealer overtaken")
         except (OSError, psycopg.Error) as error:
             log.warning("sealer interrupted", error=type(error).__name__)
-        await asyncio.sleep(ELECTION_EVERY_SECONDS)
+        await asyncio.sleep(RETRY_SECONDS)
 
 
 async def seal_all(connection: Connection, keys: LogKeys, seals: dict[UUID, Seal]) -> None:
@@ -229,12 +229,3 @@ async def seal_all(connection: Connection, keys: LogKeys, seals: dict[UUID, Seal
     for row in await cursor.fetchall():
         seal = seals.setdefault(row["ledger_id"], Seal(keys, row["ledger_id"]))
         await seal.look(connection, row["position"])
-
-
-async def _be_elected(connection: Connection) -> None:
-    while True:
-        cursor = await connection.execute("SELECT pg_try_advisory_lock(hashtextextended('sealer', 0)) AS elected")
-        row = await cursor.fetchone()
-        if row is not None and row["elected"]:
-            return
-        await asyncio.sleep(ELECTION_EVERY_SECONDS)

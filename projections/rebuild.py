@@ -15,7 +15,7 @@ from uuid import UUID
 import psycopg
 import structlog
 
-from infra import clock, metrics
+from infra import clock, election, metrics
 from infra.database import Connection, connect
 from projections.comparison import Comparison, compared
 from projections.replay import LIVE, put_in_front
@@ -127,11 +127,7 @@ async def _outdated(connection: Connection, projections: Sequence[Projection]) -
 async def _alone(url: str, projection: Projection) -> AsyncIterator[Connection]:
     """Yield a connection that nobody else has who makes this read model anew, and that finds those tables first."""
     async with await connect(url) as connection:
-        cursor = await connection.execute(
-            "SELECT pg_try_advisory_lock(hashtextextended(%s, 0)) AS alone", (f"rebuild {projection.name}",)
-        )
-        row = await cursor.fetchone()
-        if row is None or not row["alone"]:
+        if not await election.try_to_win(connection, f"rebuild {projection.name}"):
             raise RebuildRunning(projection.name)
         await put_in_front(connection, SHADOW)
         yield connection

@@ -222,7 +222,7 @@ class _Inspection:
     def _compare(self, projection: str, said: Mapping[Any, Struct], right: Mapping[Any, Struct]) -> None:
         for key in sorted(said.keys() | right.keys(), key=str):
             self._report.checked["read models"] += 1
-            left, expected = (msgspec.to_builtins(side.get(key)) or {} for side in (said, right))
+            left, expected = (_as_said(side.get(key)) for side in (said, right))
             for name in sorted(left.keys() | expected.keys()):
                 if left.get(name) != expected.get(name):
                     detail = (
@@ -252,3 +252,8 @@ class _Inspection:
                         f"{column} of the budget {campaign_id}: {row.get(column)!r} is said, {right.get(name)!r} right"
                     )
                     self._report.wrong("read models", detail, right.get("position"))
+
+
+def _as_said(row: Struct | None) -> dict[str, Any]:
+    """Return a row as JSON says it, in which a tuple is a list."""
+    return {} if row is None else msgspec.json.decode(msgspec.json.encode(row), type=dict[str, Any])

@@ -18,7 +18,7 @@ from msgspec import Struct
 from sqlalchemy import Table
 
 from domain.events import Event
-from infra import clock, metrics
+from infra import clock, election, metrics
 from infra.database import Connection, connect
 from infra.event_log import CHANNEL, Recorded, Text, decode_entry, read_texts
 
@@ -154,7 +154,7 @@ async def _keep(url: str, projection: Projection, awake: asyncio.Condition) -> N
     while True:
         try:
             async with await connect(url) as connection:
-                await _become_the_one(connection, projection)
+                await election.win(connection, f"projection {projection.name}")
                 while True:
                     await catch_up(connection, projection)
                     # A notification that slips in between is made up for by the time-out.
@@ -164,17 +164,6 @@ async def _keep(url: str, projection: Projection, awake: asyncio.Condition) -> N
         except (OSError, psycopg.Error) as error:
             log.warning("projection interrupted", projection=projection.name, error=type(error).__name__)
             await asyncio.sleep(RETRY_SECONDS)
-
-
-async def _become_the_one(connection: Connection, projection: Projection) -> None:
-    while True:
-        cursor = await connection.execute(
-            "SELECT pg_try_advisory_lock(hashtextextended(%s, 0)) AS elected", (f"projection {projection.name}",)
-        )
-        row = await cursor.fetchone()
-        if row is not None and row["elected"]:
-            return
-        await asyncio.sleep(RETRY_SECONDS)
 
 
 async def _ledgers_behind(connection: Connection, projection: Projection) -> list[UUID]:

@@ -116,8 +116,12 @@ def _is_error_status(node: ast.AST) -> bool:
 
 
 def test_modules_are_short() -> None:
-    """A module has at most 400 lines."""
-    lengths = {module.path: module.text.count("\n") for module in modules(*PACKAGES, "tests")}
+    """A module has at most 400 lines; a revision of the schema is as long as the tables that it makes."""
+    lengths = {
+        module.path: module.text.count("\n")
+        for module in modules(*PACKAGES, "tests")
+        if not module.path.startswith("migrations/versions/")
+    }
     assert {path: lines for path, lines in lengths.items() if lines > MODULE_LINES_MAX} == {}
 
 

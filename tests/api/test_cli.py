@@ -226,6 +226,17 @@ def test_a_held_folder_is_said_in_a_sentence(cluster_url: str, monkeypatch: pyte
         )
 
 
+@pytest.mark.usefixtures("configured")
+def test_the_demo_leaves_a_ledger_of_somebodys_own_alone(ledger: Ledger) -> None:
+    """Where people work already, nothing is added: the log would keep it for ever."""
+    ledger("migrate")
+    ledger("user", "create", "--email", "ada@example.com", "--role", "admin", stdin=f"{PASSWORD}\n")
+    process = started("demo", "--port", str(free_port()))
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert error.splitlines()[-1].startswith("ledger: This ledger is somebody's own")
+
+
 def test_a_taken_port_is_said_in_a_sentence(data_dir: Path) -> None:
     """A port that something listens on ends with 2 before anything is started or made."""
     with socket.socket() as listener:

@@ -3,7 +3,8 @@
 import json
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from time import monotonic
+from typing import Any, Final
 from uuid import UUID
 
 import httpx
@@ -13,6 +14,8 @@ import pytest
 from api import cli
 from tests.service import Service
 from tests.world import World
+
+REBUILD_SECONDS_MAX: Final = 30
 
 Ledger = Callable[..., tuple[int, str, str]]
 
@@ -104,3 +107,21 @@ def test_errors_are_shown_and_retried(ledger: Ledger, campaign_id: str, database
     status, _, errors = ledger("retry", stream)
     assert status == 2
     assert "Nothing is parked" in errors
+
+
+def test_the_service_rebuilds_what_is_of_an_older_version(
+    world: World, ledger: Ledger, campaign_id: str, database: psycopg.Connection[Any]
+) -> None:
+    """After a deploy the background worker rebuilds by itself what an older version made, and readers see no gap."""
+    database.execute("UPDATE spendings SET spent_micros = 0 WHERE campaign_id = %s", (campaign_id,))
+    database.execute("UPDATE checkpoints SET version = 0 WHERE projection = 'budgets'")
+    deadline = monotonic() + REBUILD_SECONDS_MAX
+    spent = set()
+    while 5_000 not in spent:
+        assert monotonic() < deadline, "it was not rebuilt"
+        (line,) = world.get("reports/budgets", campaign_id=campaign_id)["items"]
+        spent.add(line["spent_micros"])
+    assert spent <= {0, 5_000}
+    versions = {each["name"]: each["version"] for each in world.admin.get("/audit/v1/projections").json()}
+    assert versions["budgets"] == 1
+    assert ledger("compare", "budgets")[0] == 0

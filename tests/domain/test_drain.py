@@ -35,6 +35,7 @@ def drained(impressions: int, demand: list[int]) -> int:
             for _ in range(asked):
                 if ledger.promise(worker):
                     promised_at = ledger.tick
+                    assert len(ledger.promises) <= impressions
                     ledger.deliver("impression", len(ledger.promises), workers[worker % len(workers)])
         for worker in workers:
             ledger.read(worker)

@@ -1,0 +1,28 @@
+"""Elections: of the processes that could do a job, one does it; advisory locks of the database decide which."""
+
+import asyncio
+from typing import Final
+
+from infra.database import Connection
+
+ASK_EVERY_SECONDS: Final = 2.0
+
+
+async def try_to_win(connection: Connection, job: str) -> bool:
+    """Return whether this connection is the one that does a job, from now until it is closed or lost."""
+    cursor = await connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0)) AS won", (job,))
+    row = await cursor.fetchone()
+    return row is not None and bool(row["won"])
+
+
+async def win(connection: Connection, job: str) -> None:
+    """Wait until this connection is the one that does a job."""
+    while not await try_to_win(connection, job):  # noqa: ASYNC110  what is waited for happens in another process
+        await asyncio.sleep(ASK_EVERY_SECONDS)
+
+
+async def hold(connection: Connection) -> None:
+    """Wait until the connection is lost, and with it the job: raise psycopg.OperationalError then."""
+    while True:
+        await asyncio.sleep(ASK_EVERY_SECONDS)
+        await connection.execute("SELECT 1")

@@ -1,0 +1,67 @@
+"""The verifier on a live database: right when nobody meddled with it, also while read models are behind."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from infra.database import Connection, connect
+from infra.verifier import Report
+from projections.catalogue import PROJECTIONS
+from projections.runner import advance
+from tests import evening
+from tests.sealing import meddle
+from tests.writing import owning
+
+
+@pytest.fixture
+async def connection(evening_url: str) -> AsyncIterator[Connection]:
+    """A connection to the evening, projected and sealed."""
+    async with await connect(evening_url) as opened:
+        yield opened
+
+
+async def test_a_live_ledger_is_right(connection: Connection) -> None:
+    """Tree, entries, columns and every read model of a ledger that nobody meddled with are right."""
+    report = await evening.inspected_live(connection)
+    assert report.findings == []
+    assert report.checked["entries"] == report.checked["columns"] > 700
+    assert report.checked["consistency"] == 6
+    assert report.checked["reports"] > 4
+    assert report.checked["read models"] > 20
+
+
+async def test_what_is_not_sealed_or_projected_yet_is_no_fault(connection: Connection) -> None:
+    """The newest entries may be in no tree and in no read model yet; each is checked as far as it has come."""
+    await evening.more(connection, 50)
+    report = await evening.inspected_live(connection)
+    assert report.findings == []
+    assert report.checked["columns"] == report.checked["entries"] + 50
+    await advance(connection, PROJECTIONS[-2], evening.LEDGER)
+    assert (await evening.inspected_live(connection)).findings == []
+
+
+async def test_checkpoints_that_were_kept_count(connection: Connection, evening_source: tuple[str, Path]) -> None:
+    """A checkpoint that an auditor kept must be of this history, and no larger than it."""
+    kept = (evening_source[1] / "checkpoint").read_text()
+    assert (await evening.inspected_live(connection, kept)).findings == []
+    forged = kept.replace("campaign-ledger", "kampagne")
+    assert _checks(await evening.inspected_live(connection, forged)) == {"signatures"}
+
+
+async def test_what_cannot_be_read_is_said(connection: Connection, evening_url: str) -> None:
+    """Rows and entries that the program cannot read are findings, and parked events are, too."""
+    async with owning(evening_url) as owner:
+        await meddle(owner, "UPDATE campaigns SET pricing = '{}'")
+        await meddle(owner, "UPDATE events SET entry = '[]' WHERE position = 3")
+        park = "INSERT INTO parked_events SELECT ledger_id, 'history', 'k', 7, 'ValueError()', now() FROM ledgers"
+        await meddle(owner, park)
+    report = await evening.inspected_live(connection)
+    details = " ".join(finding.detail for finding in report.findings)
+    assert "a row of campaigns cannot be read" in details
+    assert "it cannot be understood" in details
+    assert "the projection history could not apply it" in details
+
+
+def _checks(report: Report) -> set[str]:
+    return {finding.check for finding in report.findings}
