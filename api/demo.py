@@ -42,7 +42,7 @@ POLL_SECONDS: Final = 0.05
 VISITS_AT_ONCE: Final = 100
 SEED: Final = 2821
 
-NEXT: Final = """
+NEXT: Final = """\
 To try next, in another terminal; the documentation is at {url}/schema
 
 # Is all well?
@@ -190,6 +190,7 @@ async def _set_up(admin: httpx.AsyncClient) -> None:
     for plan in example.CAMPAIGNS:
         terms = {**plan.terms, "advertiser_id": advertisers[plan.advertiser]}
         campaign_id = await _command(admin, "campaigns", terms)
+        # A campaign past its expiry date may be closed by now, and would refuse them.
         for creative in () if "expiry_date" in terms else example.creatives_of(plan.terms):
             creative_id = await _command(admin, "creatives", {**creative, "campaign_id": campaign_id})
             for step in ("submit", "approve", "activate"):
@@ -287,7 +288,7 @@ async def _live(client: httpx.AsyncClient, slots: Mapping[str, str]) -> None:
     random = Random()
     for visit in example.visits(random):
         await asyncio.sleep(random.expovariate(example.VISITS_PER_SECOND))
-        with suppress(Unanswered):
+        with suppress(Unanswered, httpx.HTTPStatusError):
             # What follows an impression cannot have happened before it is reported.
             await _play([client], slots, [(clock.now() - example.CLICKED_AFTER, visit)])
 

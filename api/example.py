@@ -112,9 +112,9 @@ CAMPAIGNS: Final = (
     Plan("Alder and Finch", _campaign("Bells and lights", "cpm", 2.40, budget_micros=_eur(150)), midway=("pause",)),
     Plan("Alder and Finch", _campaign("Autumn ride-out", "cpm", 3.00, impression_budget=5_000), after=("complete",)),
     Plan(
-        # What is left after the day lasts the live traffic a quarter of an hour.
+        # The day leaves about a tenth of the budget to the visitors that follow.
         "Kestrel Rail",
-        _campaign("Fjord line", "cpm", 9.00, priority=1, budget_micros=_eur(2.70), targeting=[{"country": "NO"}]),
+        _campaign("Fjord line", "cpm", 9.00, priority=1, budget_micros=_eur(1.60), targeting=[{"country": "NO"}]),
     ),
     Plan("Kestrel Rail", _campaign("Night trains", "flat", 900.00, targeting=[{"country": "FR", "region": "FR-IDF"}])),
     Plan(

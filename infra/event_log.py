@@ -27,7 +27,7 @@ encode_entry: Final = msgspec.json.Encoder().encode
 decode_entry: Final = msgspec.json.Decoder(Entry).decode
 
 
-class Recorded(Struct, frozen=True):
+class Recorded(Struct, frozen=True, kw_only=True):
     """An entry and where in the log it stands."""
 
     position: int
@@ -160,11 +160,11 @@ async def read_streams(connection: Connection, ledger_id: UUID, streams: Iterabl
         {"ledger_id": ledger_id, "streams": list(found)},
     )
     for row in await cursor.fetchall():
-        found[row["stream_id"]].append(Recorded(row["position"], decode_entry(row["entry"])))
+        found[row["stream_id"]].append(Recorded(position=row["position"], entry=decode_entry(row["entry"])))
     return found
 
 
-class Text(Struct, frozen=True):
+class Text(Struct, frozen=True, kw_only=True):
     """An entry's exact text, and where in the log it stands."""
 
     position: int
@@ -210,12 +210,12 @@ async def read_texts(
             "limit": limit,
         },
     )
-    return [Text(*row) for row in await cursor.fetchall()]
+    return [Text(position=position, entry=entry) for position, entry in await cursor.fetchall()]
 
 
 async def read_catalogue(connection: Connection, ledger_id: UUID, position: int) -> AsyncIterator[Recorded]:
     """Yield every entry after a position but the deliveries, in order."""
     while page := await read_texts(connection, ledger_id, position, catalogue_only=True):
         for text in page:
-            yield Recorded(text.position, decode_entry(text.entry))
+            yield Recorded(position=text.position, entry=decode_entry(text.entry))
         position = page[-1].position

@@ -82,12 +82,12 @@ async def _read(connection: Connection, projection: Projection, ledger_id: UUID,
             "limit": BATCH_ENTRIES_MAX,
         },
     )
-    return [Text(row["position"], row["entry"]) for row in await cursor.fetchall()]
+    return [Text(position=row["position"], entry=row["entry"]) for row in await cursor.fetchall()]
 
 
 async def _apply(connection: Connection, projection: Projection, ledger_id: UUID, key: str, texts: list[Text]) -> None:
     try:
-        batch = [Recorded(text.position, decode_entry(text.entry)) for text in texts]
+        batch = [Recorded(position=text.position, entry=decode_entry(text.entry)) for text in texts]
     except msgspec.DecodeError as error:
         raise NotApplied(key, projection.name, str(error)) from error
     batch = [recorded for recorded in batch if isinstance(recorded.entry.event, projection.handles)]

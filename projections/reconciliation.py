@@ -69,8 +69,20 @@ async def inspect_database(
     """Check a ledger as it stands at one moment; `kept` are notes that an auditor kept, each with its name."""
     async with connection.transaction():
         await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        with closing(Recount(report)) as recount:
-            await _Inspection(connection, ledger_id, policy, report, recount).run(kept, progress)
+        await inspect_within(connection, ledger_id, policy, kept, report, progress)
+
+
+async def inspect_within(
+    connection: Connection,
+    ledger_id: UUID,
+    policy: Policy,
+    kept: Iterable[tuple[str, str]],
+    report: Report,
+    progress: Progress,
+) -> None:
+    """Check a ledger as the transaction that is open sees it."""
+    with closing(Recount(report)) as recount:
+        await _Inspection(connection, ledger_id, policy, report, recount).run(kept, progress)
 
 
 class _Inspection:
@@ -171,7 +183,7 @@ class _Inspection:
 
     def _fold(self, position: int, entry: str) -> None:
         try:
-            recorded = Recorded(position, decode_entry(entry))
+            recorded = Recorded(position=position, entry=decode_entry(entry))
             thing = recorded.entry.stream.partition("-")[0]
             for model in THINGS:
                 if model.thing == thing:

@@ -203,7 +203,7 @@ async def _apply(connection: Connection, projection: Projection, ledger_id: UUID
     batch: list[Recorded] = []
     for text in texts:
         try:
-            recorded = Recorded(text.position, decode_entry(text.entry))
+            recorded = Recorded(position=text.position, entry=decode_entry(text.entry))
         except msgspec.DecodeError as error:
             await _park(
                 connection,

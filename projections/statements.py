@@ -95,7 +95,9 @@ def fold(entries: Iterable[tuple[int, bytes]]) -> Statements:
     """Return what entries lead to, each of which comes with its position."""
     statements = Statements()
     remaining = iter(entries)
-    while batch := [Recorded(position, decode_entry(entry)) for position, entry in islice(remaining, BATCH_ENTRIES)]:
+    while batch := [
+        Recorded(position=position, entry=decode_entry(entry)) for position, entry in islice(remaining, BATCH_ENTRIES)
+    ]:
         statements.add(batch)
     return statements
 

@@ -146,12 +146,16 @@ def inspected(folder: Path, *kept: str, policy: Policy | None = None, bean_check
     return report
 
 
-async def inspected_live(connection: Connection, *kept: str) -> Report:
-    """Inspect the live ledger, with checkpoints that an auditor kept, and return what was found."""
+async def inspected_live(connection: Connection, *kept: str, within: bool = False) -> Report:
+    """Inspect the live ledger, with checkpoints that an auditor kept, and return what was found.
+
+    `within` says that it is to be seen as the open transaction has changed it.
+    """
     report = Report()
     policy = parse_policy(await mirror.policy_of(connection, LEDGER))
     notes = [(f"kept {number}", note) for number, note in enumerate(kept)]
-    await reconciliation.inspect_database(connection, LEDGER, policy, notes, report, lambda _done, _of: None)
+    inspect = reconciliation.inspect_within if within else reconciliation.inspect_database
+    await inspect(connection, LEDGER, policy, notes, report, lambda _done, _of: None)
     return report
 
 

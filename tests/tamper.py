@@ -421,13 +421,12 @@ def try_folder(kind: Kind, source: Path, scratch: Path, seed: int) -> Report:
     return evening.inspected(folder, *kept)
 
 
-async def try_live(kind: LiveKind, source_url: str, seed: int) -> Report:
-    """Tamper with a copy of a database, and return what the verifier finds."""
-    with evening.copied_database(source_url) as url:
-        async with owning(url) as owner:
-            kept = [await evening.last_note(owner)] if kind.kept else []
-            await kind.tamper(owner, Random(f"{kind.name} {seed}"))
-            return await evening.inspected_live(owner, *kept)
+async def try_live(kind: LiveKind, url: str, seed: int) -> Report:
+    """Tamper with a database, return what the verifier finds, and leave everything as it was."""
+    async with owning(url) as owner, owner.transaction(force_rollback=True):
+        kept = [await evening.last_note(owner)] if kind.kept else []
+        await kind.tamper(owner, Random(f"{kind.name} {seed}"))
+        return await evening.inspected_live(owner, *kept, within=True)
 
 
 def is_found(found_by: str, report: Report) -> bool:

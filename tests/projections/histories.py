@@ -53,7 +53,7 @@ class Life(NamedTuple):
 def recorded_at(position: int, stream: str, version: int, event: Event, at: datetime = NOW) -> Recorded:
     """Return an event as the log holds it at a position."""
     entry = Entry(stream=stream, version=version, actor="user:somebody", occurred_at=at, recorded_at=at, event=event)
-    return Recorded(position, entry)
+    return Recorded(position=position, entry=entry)
 
 
 def _life(decider: AnyDecider, subject: UUID, commands: Sequence[Any]) -> Life:
@@ -117,7 +117,7 @@ def _traffic(events: list[DeliveryEvent], steps: list[timedelta], claims: list[t
         entry = Entry(
             **{name: getattr(each.entry, name) for name in Entry.__struct_fields__} | {"occurred_at": at - claim}
         )
-        recorded.append(Recorded(number, entry))
+        recorded.append(Recorded(position=number, entry=entry))
     return recorded
 
 

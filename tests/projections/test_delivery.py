@@ -130,7 +130,7 @@ def test_hours_are_those_of_utc() -> None:
     india = timezone(timedelta(hours=5, minutes=30))
     recorded = recorded_at(1, "decision-1", 1, BILLED, NOON)
     claimed = structs.replace(recorded.entry, occurred_at=datetime(2026, 3, 10, 10, 10, tzinfo=india))
-    (row,) = fold([Recorded(1, claimed)])
+    (row,) = fold([Recorded(position=1, entry=claimed)])
     assert row.hour == datetime(2026, 3, 10, 4, tzinfo=UTC)
 
 
