@@ -19,6 +19,7 @@ from api.audit import AuditController
 from api.beacons import BeaconController
 from api.campaigns import CampaignController
 from api.creatives import CreativeController
+from api.deadline import bounded
 from api.decisions import DecisionController
 from api.lifeline import hung_on
 from api.observe import observed
@@ -93,7 +94,7 @@ def create_app(configured: Settings | None = None) -> Litestar:
         debug=False,
     )
     documentation.complete(app)
-    app.asgi_handler = observed(app.asgi_handler)
+    app.asgi_handler = observed(bounded(app.asgi_handler))
     return app
 
 

@@ -154,9 +154,8 @@ class AuditController(Controller):
             since=since,
             until=until,
         )
-        pool = services.log.pool
+        pool, resumed = services.log.pool, structs.replace(asked, after=_resumed(last_event_id, asked.after))
         if SERVER_SENT_EVENTS in accepted:
-            resumed = structs.replace(asked, after=_resumed(last_event_id, asked.after))
             return Stream(
                 streams.tail(pool, ledger_id, resumed, services.stopping),
                 media_type=SERVER_SENT_EVENTS,

@@ -39,11 +39,16 @@ CLIENT_EMAIL: Final = "demo@ledger.invalid"
 START_SECONDS_MAX: Final = 60
 STOP_SECONDS_MAX: Final = 5
 POLL_SECONDS: Final = 0.05
-VISITS_AT_ONCE: Final = 100
+VISITS_AT_ONCE: Final = 425
 SEED: Final = 2821
 
-NEXT: Final = """\
-To try next, in another terminal; the documentation is at {url}/schema
+NEXT: Final = """
+The ledger answers at {url}
+  sign in as     {email}
+  password       {password}
+  documentation  {url}/schema
+
+To try next, in another terminal:
 
 # Is all well?
 curl -fsSw '\\n' {url}/health/ready
@@ -59,7 +64,8 @@ curl -fsSw '\\n' {url}/ads/v1/decisions -H 'Authorization: Bearer {slot_key}' -H
 -d '{request}'
 # How far have the read models come?
 {ledger} projections list{data_dir}
-"""
+
+Visitors keep coming. Ctrl-C ends it all; the next start goes on from here."""
 
 
 class NotADemo(Exception):
@@ -94,11 +100,9 @@ async def be_client(url: str, password: str, client_password: str, found: Settin
             keys = [await _fresh_key(admin, slot["name"]) for slot in example.SLOTS]
             clients = [(await stack.enter_async_context(connected(url, key, connections=1)))[0] for key in keys]
             slots = await _slots(clients[-1])
-            click.echo(f"\nThe ledger answers at {url}\n  sign in as  {ADMIN_EMAIL}\n  password    {password}\n")
             if not done:
                 await _play_a_day(admin, clients, slots)
             click.echo(_next(url, password, keys[0], slots[example.SLOTS[0]["name"]], found))
-            click.echo("Visitors keep coming. Ctrl-C ends it all; the next start goes on from here.")
             await _live(clients[0], slots)
 
 
@@ -240,7 +244,7 @@ async def _play_a_day(admin: httpx.AsyncClient, clients: Sequence[httpx.AsyncCli
     for part, then in ((visits[:half], "midway"), (visits[half:], "after")):
         for start in range(0, len(part), VISITS_AT_ONCE):
             at = part[start][0]
-            click.echo(f"Playing the last day's traffic: {at:%A %H:%M} UTC", err=True)
+            click.echo(f"Playing the last day's traffic, from {at:%A %H:%M} UTC on ...", err=True)
             await _play(clients, slots, part[start : start + VISITS_AT_ONCE])
         for plan in example.CAMPAIGNS:
             for step in getattr(plan, then):
@@ -293,7 +297,7 @@ async def _live(client: httpx.AsyncClient, slots: Mapping[str, str]) -> None:
             await _play([client], slots, [(clock.now() - example.CLICKED_AFTER, visit)])
 
 
-async def _read(admin: httpx.AsyncClient, path: str) -> Any:  # noqa: ANN401  JSON
+async def _read(admin: httpx.AsyncClient, path: str) -> Any:  # noqa: ANN401  whatever the JSON holds
     return (await ask(admin, "GET", f"/api/v1/{path}")).raise_for_status().json()
 
 
@@ -307,6 +311,8 @@ async def _command(admin: httpx.AsyncClient, path: str, body: Terms | None = Non
 def _next(url: str, password: str, slot_key: str, slot_id: str, found: Settings) -> str:
     return NEXT.format(
         url=url,
+        email=ADMIN_EMAIL,
+        password=password,
         credentials=_json({"email": ADMIN_EMAIL, "password": password}),
         slot_key=slot_key,
         request=_json({"id": "try", "placements": [{"id": "p1", "slot_id": slot_id}]}),

@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import suppress
 from datetime import timedelta
+from time import monotonic
 from typing import Final, Literal
 
 import psycopg
@@ -48,6 +49,7 @@ class Readiness(Struct, frozen=True, kw_only=True):
     database: Check
     schema: Check
     projections: Check
+    serving: Check
     seal: Check
 
 
@@ -99,12 +101,21 @@ async def _readiness(services: Services) -> Readiness:
             behind = right_schema and await _is_behind(connection, services)
             unsealed = right_schema and await _is_unsealed(connection, services)
     except (psycopg.Error, PoolTimeout, OSError):
-        return Readiness(status="not ready", database="failed", schema="failed", projections="failed", seal="failed")
+        return Readiness(
+            status="not ready",
+            database="failed",
+            schema="failed",
+            projections="failed",
+            serving="failed",
+            seal="failed",
+        )
+    stale = monotonic() > services.serving.refreshed_at + BEHIND_MAX.total_seconds()
     return Readiness(
-        status="ready" if right_schema and not behind else "not ready",
+        status="ready" if right_schema and not behind and not stale else "not ready",
         database="ok",
         schema="ok" if right_schema else "failed",
         projections="behind" if behind else "ok" if right_schema else "failed",
+        serving="behind" if stale else "ok",
         seal="behind" if unsealed else "ok" if right_schema else "failed",
     )
 

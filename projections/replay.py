@@ -24,6 +24,9 @@ from projections.runner import Projection, leap
 LIVE: Final = "public"
 """The schema of the tables that everybody reads."""
 
+PAGE_ENTRIES: Final = 1_000
+"""Folded in one go, while nothing else is answered by the process."""
+
 REPLAYS_MAX: Final = 2
 """Bounds what time travel takes from a process that serves; whoever comes later waits."""
 
@@ -96,7 +99,7 @@ async def replayed(
             (ledger_id, projection.name, projection.version, after, clock.now()),
         )
         while reached < position:
-            reached = await leap(connection, projection, ledger_id, until=position)
+            reached = await leap(connection, projection, ledger_id, until=position, limit=PAGE_ENTRIES)
         yield connection
 
 

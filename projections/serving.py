@@ -7,6 +7,7 @@ from time import monotonic
 from typing import Any, Final
 from uuid import UUID
 
+import msgspec
 import psycopg
 import structlog
 
@@ -46,6 +47,7 @@ class Serving:
         self.snapshot = Snapshot()
         self.position = 0
         self._changed = False
+        self.refreshed_at = 0.0
         self._frozen_at = float("-inf")
         self._sold_out: dict[UUID, tuple[Lineup, int, int]] = {}
         self._campaigns: dict[UUID, Campaign] = {}
@@ -85,6 +87,7 @@ class Serving:
             self._changed = False
             self.holds.know(self.snapshot.limited)
             self._spare_collector()
+        self.refreshed_at = monotonic()
 
     def _spare_collector(self) -> None:
         # What serves stays for long: the collector need not walk it while requests wait (80 ms for 30,000 creatives).
@@ -108,8 +111,9 @@ class Serving:
                         async for heard in connection.notifies(timeout=POLL_SECONDS, stop_after=1):
                             if heard.channel == confirmed:
                                 self.holds.confirm_elsewhere(UUID(name) for name in heard.payload.split())
-            except (OSError, psycopg.Error) as error:
-                log.warning("serving snapshot is not refreshed", error=type(error).__name__)
+            except (OSError, psycopg.Error, msgspec.DecodeError) as error:
+                # Also an entry that only a newer program can read: what is known goes on being served.
+                log.warning("serving snapshot is not refreshed", error=repr(error))
                 await asyncio.sleep(POLL_SECONDS)
 
     async def keep_stocked(self, writer: Writer) -> None:

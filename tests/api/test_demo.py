@@ -133,7 +133,7 @@ def test_everything_it_suggests_works(demo: Demo) -> None:
     assert hours.startswith("hour,currency,impressions")
     assert '"impression_url":' in decision
     assert re.search(r"^budgets +\d", projections, re.MULTILINE)
-    page = re.findall(r"documentation is at (\S+)", demo.told)[0]
+    page = re.findall(r"documentation +(\S+)", demo.told)[0]
     assert "swagger" in httpx.get(page).raise_for_status().text
 
 

@@ -168,7 +168,7 @@ def test_other_forms_of_an_answer_are_described(operations: dict[str, dict[str, 
         return set(operations[name]["responses"][status].get("content", {}))
 
     assert forms("report_delivery") == {"application/json", "text/csv"}
-    assert forms("read_log") == {"application/json", "application/x-ndjson"}
+    assert forms("read_log") == {"application/json", "application/x-ndjson", "text/event-stream"}
     for name in ("record_impression", "record_view"):
         assert forms(name) == {"image/gif"}
         assert forms(name, "204") == set()

@@ -116,11 +116,12 @@ def test_the_log_is_followed(world: World, grown: str) -> None:
     assert followed(world.admin, 1, type="campaign_changed") == [(last + 1, data)]
 
 
-@pytest.mark.parametrize("last", ["x", "-1", "2026-03-01T00:00:00Z"])
+@pytest.mark.parametrize("last", ["", "x", "-1", "2026-03-01T00:00:00Z"])
 def test_what_cannot_be_resumed(world: World, last: str) -> None:
     """Last-Event-ID is a position."""
-    answer = world.admin.get(EVENTS, headers=TAIL | {"Last-Event-ID": last})
-    assert (answer.status_code, answer.json()["code"]) == (400, "malformed_request")
+    for accepted in (TAIL, NDJSON, {}):
+        answer = world.admin.get(EVENTS, headers=accepted | {"Last-Event-ID": last})
+        assert (answer.status_code, answer.json()["code"]) == (400, "malformed_request")
 
 
 def test_a_tail_is_for_auditors(service: Service) -> None:

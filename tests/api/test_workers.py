@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic, sleep
@@ -253,8 +254,7 @@ def test_a_killed_worker_loses_nothing_that_was_answered(world: World, workers_u
                     sleep(0.05)
                     continue
                 shown_after += bool(killed_at)
-                url = found[0]["impression_url"]
-                assert insist(lambda url=url: ads.get(url)).status_code == 204  # type: ignore[misc]  # bound now
+                assert insist(partial(ads.get, found[0]["impression_url"])).status_code == 204
                 reported.append(found[0]["decision_id"])
                 sleep(0.05)
         return reported, shown_after

@@ -131,7 +131,7 @@ def test_deliveries_are_settled_after_the_commands_of_their_batch() -> None:
     )
     assert [type(entry.event) for entry in found.entries[:2]] == [CampaignChanged, ImpressionRecorded]
     assert found.results[1] == Receipt(id=CAMPAIGN, version=2, position=11)
-    settled = [[outcome and (outcome.version, outcome.event.reason) for outcome in found.results[n]] for n in (0, 2)]  # type: ignore[union-attr]  # deliveries
+    settled = [[outcome and (outcome.version, outcome.event.reason) for outcome in found.results[n]] for n in (0, 2)]  # type: ignore[union-attr]  # of deliveries
     assert settled == [[(1, None), None], [(1, "over_budget"), (2, None)]]
     assert found.budgets == {
         CAMPAIGN: budget(
@@ -146,7 +146,7 @@ def test_deliveries_that_the_log_has_add_nothing() -> None:
     read = facts(recorded={ticket.decision_id: frozenset({"impression", "view"})}, budgets=[budget()])
     deliveries = [beacon(kind, ticket) for kind in ("view", "click", "impression")]
     found = planned(read, recording(LEDGER, *deliveries))
-    assert [outcome and outcome.version for outcome in found.results[0]] == [None, 3, None]  # type: ignore[union-attr]  # deliveries
+    assert [outcome and outcome.version for outcome in found.results[0]] == [None, 3, None]  # type: ignore[union-attr]  # of deliveries
     entry = found.entries[0]
     assert (entry.stream, entry.version) == (stream_of("decision", ticket.decision_id), 3)
     assert entry.actor == f"slot:{ticket.slot_id}"
@@ -162,7 +162,7 @@ def test_a_limit_is_lowered_to_what_is_spent_and_leased(limit: str, lowered: int
     """Under the lock a limit can be lowered to what is spent and set aside, and not below, in all and for the day."""
     spent = budget(spent_micros=4, impressions=4, day_spent_micros=4, day_impressions=4)
     read = facts(versions={STREAM: 1}, budgets=[structs.replace(spent, leased_impressions=3, leased_micros=3)])
-    found = planned(read, step(CampaignChanged(**{limit: lowered})))  # type: ignore[arg-type]  # a limit
+    found = planned(read, step(CampaignChanged(**{limit: lowered})))  # type: ignore[arg-type]  # a limit by its name
     if lowered < 7:
         assert isinstance(found.results[0], BudgetBelowSpent)
         assert found.results[0].pointer == f"/{limit}"

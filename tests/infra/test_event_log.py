@@ -189,7 +189,7 @@ async def test_reading_can_be_narrowed(pool: Pool, ledger_id: UUID) -> None:
         await committed(connection, ledger_id, recording(ledger_id, beacon("impression", ticket)))
 
         async def positions(after: int = 0, **narrowed: object) -> list[int]:
-            found = await event_log.read_texts(connection, ledger_id, after, **narrowed)  # type: ignore[arg-type]  # as named
+            found = await event_log.read_texts(connection, ledger_id, after, **narrowed)  # type: ignore[arg-type]  # narrowed by name
             return [text.position for text in found]
 
         assert await positions() == [1, 2, 3, 4]

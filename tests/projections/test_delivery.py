@@ -52,7 +52,7 @@ def counted(deliveries: list[Recorded], group_by: tuple[Dimension, ...]) -> dict
     """Return the lines of a report as an independent count gives them, by dimensions and currency."""
     groups: dict[tuple[object, ...], list[Any]] = defaultdict(list)
     for recorded in deliveries:
-        key = (*(dimension_of(recorded, name) for name in group_by), recorded.entry.event.currency)  # type: ignore[union-attr]  # a delivery
+        key = (*(dimension_of(recorded, name) for name in group_by), recorded.entry.event.currency)  # type: ignore[union-attr]  # it is a delivery
         groups[key].append(recorded.entry.event)
     return {key: _measured(events) for key, events in groups.items()}
 
@@ -120,7 +120,7 @@ async def test_a_report_can_be_narrowed(pool: Pool, deliveries: list[Recorded]) 
             wanted = CAMPAIGN_IDS[0] if name == "campaign_id" else UUID(int=1)
             of_it = [each for each in deliveries if getattr(each.entry.event, name) == wanted]
             assert lines(await reported(connection, ledger_id, **{name: wanted}), ()) == counted(of_it, ())
-        in_span = [each for each in deliveries if since <= dimension_of(each, "hour") < until]  # type: ignore[operator]  # an hour
+        in_span = [each for each in deliveries if since <= dimension_of(each, "hour") < until]  # type: ignore[operator]  # hours are moments
         found = await reported(connection, ledger_id, since=since, until=until, group_by=("hour",))
         assert lines(found, ("hour",)) == counted(in_span, ("hour",))
 

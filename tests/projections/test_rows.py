@@ -60,7 +60,7 @@ async def test_a_row_is_what_the_events_say(pool: Pool, life: Life, places: list
     assert found == told(life)
     if model is slots.READ_MODEL:
         issued = [each for each in life.recorded if isinstance(each.entry.event, SlotKeyIssued)]
-        at = {each.entry.event.key_id: each.entry.recorded_at for each in issued}  # type: ignore[union-attr]  # as above
+        at = {each.entry.event.key_id: each.entry.recorded_at for each in issued}  # type: ignore[union-attr]  # filtered just above
         assert [(key.key_id, key.issued_at) for key in keys] == [(key_id, at[key_id]) for key_id in life.state.keys]
 
 

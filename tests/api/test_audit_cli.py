@@ -1,0 +1,112 @@
+"""`ledger audit`: exporting, proving and verifying from the command line, and what its exit status says."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+from click.testing import CliRunner, Result
+
+from api.cli import ledger
+from tests.tamper.exports import roll_back
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(evening_url: str) -> Run:
+    """Run a command on the evening's database, of which nobody else knows."""
+
+    def invoke(*arguments: object, status: int = 0) -> Result:
+        environment = {"LEDGER_DATABASE_URL": evening_url}
+        result = CliRunner().invoke(ledger, ["audit", *map(str, arguments)], env=environment)
+        assert result.exit_code == status, (result.output, result.exception)
+        return result
+
+    return invoke
+
+
+def test_a_ledger_is_exported_and_verified(run: Run, tmp_path: Path) -> None:
+    """An export of a live ledger is complete: it is verified with nothing else, and says whose keys it came with."""
+    made = json.loads(run("export", tmp_path / "export", "--json").output)
+    assert made["size"] > 700
+    assert json.loads((tmp_path / "export" / "manifest.json").read_text()) == made
+    verdict = run("verify", tmp_path / "export").output
+    assert "taken from what is verified" in verdict
+    assert "Everything is right." in verdict
+    assert "bean-check" in verdict
+    again = run("export", tmp_path / "export")
+    assert f"{made['size']:,} entries" in again.output
+
+
+def test_what_is_wrong_is_said_and_is_the_exit_status(run: Run, evening_export: Path) -> None:
+    """A meddled export is named position by position, for people and as JSON, and the command ends with 1."""
+    bundle = evening_export / "tile" / "entries" / "001"
+    bundle.write_bytes(bundle.read_bytes().replace(b'"EUR"', b'"USD"', 1))
+    verdict = run("verify", evening_export, status=1).output
+    assert "Something is wrong." in verdict
+    assert "WRONG entries at position 257: the entry is not the one whose hash is in the tree" in verdict
+    found = json.loads(run("verify", evening_export, "--json", status=1).output)
+    assert found["found"] == len(found["findings"])
+    assert found["findings"][0][:2] == ["entries", 257]
+    assert found["checked"]["entries"] > 700
+
+
+def test_an_auditor_trusts_his_own_keys(run: Run, evening_export: Path, tmp_path: Path) -> None:
+    """Keys and policies that an auditor brings go before those in the folder."""
+    policy = (evening_export / "policy").read_text()
+    key = policy.split()[1]
+    assert "given by you" in run("verify", evening_export, "--key", key).output
+    (tmp_path / "policy").write_text(policy)
+    assert "given by you" in run("verify", evening_export, "--policy", tmp_path / "policy").output
+    other = "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k"
+    assert "no key of the log" in run("verify", evening_export, "--key", other, status=1).output
+    run("verify", evening_export, "--key", "nonsense", status=2)
+
+
+def test_kept_checkpoints_are_held_against_the_log(run: Run, evening_export: Path, tmp_path: Path) -> None:
+    """A checkpoint that is larger than the log shows that the log was rolled back."""
+    run("verify", evening_export, "--kept", evening_export / "checkpoint", "--kept", evening_export)
+    kept = tmp_path / "kept"
+    kept.write_text((evening_export / "checkpoint").read_text())
+    roll_back(evening_export, Random(1))
+    run("verify", evening_export)
+    assert "entries were signed, and here are" in run("verify", evening_export, "--kept", kept, status=1).output
+
+
+def test_an_entry_is_proved(run: Run, evening_export: Path, tmp_path: Path) -> None:
+    """A proof is written to a file or to standard output, and verified with nothing but the log's key."""
+    key = (evening_export / "policy").read_text().split()[1]
+    proof = tmp_path / "300.tlog-proof"
+    run("prove", "--position", 300, "--output", proof)
+    assert run("prove", "--position", 300).output == proof.read_text()
+    assert json.loads(run("prove", "--position", 300, "--json").output)["leaf_index"] == 299
+    verdict = run("verify", proof, "--key", key).output
+    assert '"stream":"decision-' in verdict
+    assert "Everything is right." in verdict
+    proof.write_text(proof.read_text().replace("index 299", "index 298"))
+    assert "does not lead" in run("verify", proof, "--key", key, status=1).output
+    run("verify", proof, status=2)
+
+
+def test_a_live_ledger_is_verified(run: Run) -> None:
+    """Without a path, or when asked to, the database itself is verified."""
+    for arguments in ((), ("--database",)):
+        verdict = run("verify", *arguments).output
+        assert "Everything is right." in verdict
+        assert "read models" in verdict
+        assert "columns" in verdict
+
+
+def test_what_cannot_be_run_is_status_2(run: Run, evening_export: Path, tmp_path: Path) -> None:
+    """Nothing verified is not the same as nothing found."""
+    run("verify", tmp_path / "nowhere", status=2)
+    run("verify", evening_export, "--database", status=2)
+    run("prove", "--position", 0, status=2)
+    command = [sys.executable, "-m", "api.cli", "audit"]
+    asked = subprocess.run([*command, "verify", str(tmp_path)], capture_output=True, text=True, check=False)
+    assert asked.returncode == 2
+    assert "is no export" in asked.stderr

@@ -1,0 +1,61 @@
+"""Nobody waits for an answer longer than a bound, whatever keeps the service from giving it."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from api.deadline import bounded
+
+SECONDS = 0.05
+
+
+async def answers(app: ASGIApp) -> list[dict[str, Any]]:
+    """Return what an application sends for a request without a body."""
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope: Any = {"type": "http"}
+    await bounded(app, seconds=SECONDS)(scope, receive, send)
+    return sent
+
+
+async def test_who_waits_too_long_is_told() -> None:
+    """An answer that does not begin in time is a problem that says when to try again."""
+
+    async def never(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        await asyncio.Event().wait()
+
+    start, body = await answers(never)
+    assert start["status"] == 503
+    assert dict(start["headers"])[b"retry-after"] == b"1"
+    assert msgspec.json.decode(body["body"])["code"] == "unavailable"
+
+
+async def test_what_has_begun_may_take_its_time() -> None:
+    """A stream that has begun in time is not cut off."""
+
+    async def slow(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await asyncio.sleep(3 * SECONDS)
+        await send({"type": "http.response.body", "body": b"done", "more_body": False})
+
+    start, body = await answers(slow)
+    assert (start["status"], body["body"]) == (200, b"done")
+
+
+async def test_a_time_out_of_the_application_is_its_own() -> None:
+    """A TimeoutError from within, before the bound, is not taken for the bound."""
+
+    async def fails(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        await answers(fails)
