@@ -113,7 +113,8 @@ class _Page:
         self._snapshot = services.serving.snapshot
         self._request = request
         self._base_url = base_url
-        self._now = clock.now()
+        # A wall clock that was set back must not stamp promises that the log would take for expired.
+        self._now = max(clock.now(), services.log.writer.recorded_at)
         self._tick = monotonic()
         self._shown: list[UUID] = []
         self._country = request.geo.country and alpha_2(request.geo.country)

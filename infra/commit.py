@@ -3,7 +3,7 @@
 However many requests a batch holds, whatever they are about, it is the same few statements.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -95,15 +95,21 @@ _WRITE_LEASES: Final = """
 
 
 async def commit(
-    connection: Connection, ledger_id: UUID, requests: Sequence[Request], now: datetime, *, worker: int = 0
+    connection: Connection,
+    ledger_id: UUID,
+    requests: Sequence[Request],
+    now: Callable[[], datetime],
+    *,
+    worker: int = 0,
 ) -> Plan:
     """Append a batch in one transaction, and return what was written once it is durable.
 
-    Other workers than `worker` are told which of their promises it confirms.
+    `now` is asked under the lock: what waited for it must not be recorded as of before. Other workers than `worker` are
+    told which of their promises the batch confirms.
     """
     async with connection.pipeline(), connection.transaction():
         facts = await _read(connection, ledger_id, requests)
-        planned = plan(facts, requests, max(now, facts.head.recorded_at))
+        planned = plan(facts, requests, max(now(), facts.head.recorded_at))
         await _write(connection, ledger_id, facts.head, planned)
         for other in planned.confirmed.keys() - {worker}:
             await _tell(connection, other, planned.confirmed[other])

@@ -8,6 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from itertools import groupby
 from time import monotonic
 from typing import Any, Final, NamedTuple, assert_never
@@ -56,6 +57,8 @@ class Writer:
         self._arrived = asyncio.Event()
         self._closing = False
         self._connection: Connection | None = None
+        self.recorded_at = datetime.min.replace(tzinfo=UTC)
+        """The latest time of recording that this process knows of; no promise may be stamped with an earlier one."""
 
     async def append(self, appending: Appending) -> Receipt:
         """Append what a command decided; raise its Refusal, LogBusy or LogUnavailable."""
@@ -134,15 +137,19 @@ class Writer:
             log.exception("batch refused", requests=len(requests))
             await self._commit_apart(ledger_id, of_ledger, error)
             return
+        self.recorded_at = planned.now
         metrics.BATCH_SECONDS.observe(monotonic() - started)
         metrics.BATCH_EVENTS.observe(len(planned.entries))
-        self._update_holds(requests, planned, asked=started)
+        try:
+            self._update_holds(requests, planned, asked=started)
+        except Exception:
+            log.exception("holds not updated")  # what is durable is answered all the same; leases end by themselves
         for waiting, result in zip(of_ledger, planned.results, strict=True):
             _answer(waiting, result)
 
     async def _attempt(self, ledger_id: UUID, requests: Sequence[Request]) -> Plan:
         connection = self._connection = self._connection or await connect(self._url)
-        return await commit(connection, ledger_id, requests, clock.now(), worker=self._holds.worker)
+        return await commit(connection, ledger_id, requests, clock.now, worker=self._holds.worker)
 
     async def _commit_apart(self, ledger_id: UUID, of_ledger: Sequence[_Waiting], error: Exception) -> None:
         """Commit each of a batch by itself: one of them cannot be, and must not keep the others from it."""

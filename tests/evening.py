@@ -39,7 +39,7 @@ from projections import reconciliation, statements
 from projections.catalogue import PROJECTIONS
 from projections.runner import catch_up
 from tests.domain.stored import stored
-from tests.writing import appending, drafted, promised, recording
+from tests.writing import appending, at, drafted, promised, recording
 
 LEDGER: Final = UUID("01900000-0000-7000-8000-000000000001")
 BEGAN: Final = datetime(2026, 3, 9, 20, 30, tzinfo=UTC)
@@ -72,7 +72,7 @@ async def spend(connection: Connection, *, batches: int = DELIVERY_BATCHES) -> N
     now = BEGAN
     tickets = []
     advertiser_id, slot_id = UUID(int=random.getrandbits(128)), UUID(int=random.getrandbits(128))
-    await commit(connection, ledger_id, _setting_up(ledger_id, advertiser_id, slot_id), now)
+    await commit(connection, ledger_id, _setting_up(ledger_id, advertiser_id, slot_id), at(now))
     for pricing, limits in CAMPAIGNS:
         campaign_id, creative_id = UUID(int=random.getrandbits(128)), UUID(int=random.getrandbits(128))
         created = drafted(advertiser_id=advertiser_id, pricing=pricing, currency="EUR", **limits)
@@ -85,7 +85,7 @@ async def spend(connection: Connection, *, batches: int = DELIVERY_BATCHES) -> N
                 appending(ledger_id, campaign_id, created, CampaignActivated()),
                 appending(ledger_id, creative_id, *events, thing="creative"),
             ],
-            now,
+            at(now),
         )
         tickets.append(
             promised(
@@ -100,10 +100,11 @@ async def spend(connection: Connection, *, batches: int = DELIVERY_BATCHES) -> N
     for batch in range(batches):
         now = BEGAN + timedelta(minutes=25 * (batch + 1))
         deliveries = list(_shown(random, tickets, now))
-        await commit(connection, ledger_id, [recording(ledger_id, *deliveries)], now)
+        await commit(connection, ledger_id, [recording(ledger_id, *deliveries)], at(now))
         if batch == 0:
             raised = CampaignChanged(name="Renamed", budget_micros=90_000)
-            await commit(connection, ledger_id, [appending(ledger_id, tickets[0].campaign_id, raised, after=2)], now)
+            change = appending(ledger_id, tickets[0].campaign_id, raised, after=2)
+            await commit(connection, ledger_id, [change], at(now))
 
 
 async def more(connection: Connection, count: int) -> None:
@@ -112,7 +113,7 @@ async def more(connection: Connection, count: int) -> None:
     unknown = promised(UUID(int=5), slot_id=UUID(int=6))
     tickets = [structs.replace(unknown, decision_id=uuid4()) for _ in range(count)]
     deliveries = [Delivery(kind="impression", ticket=ticket, occurred_at=now) for ticket in tickets]
-    await commit(connection, LEDGER, [recording(LEDGER, *deliveries)], now)
+    await commit(connection, LEDGER, [recording(LEDGER, *deliveries)], at(now))
 
 
 async def project(connection: Connection) -> None:

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import httpx
 
-from tests.service import Service
+from tests.running import Service
 
 CATCH_UP_SECONDS_MAX = 10
 

@@ -45,6 +45,11 @@ async def writing(url: str, holds: Holds | None = None) -> AsyncIterator[Writer]
         await running
 
 
+def at(moment: datetime) -> Callable[[], datetime]:
+    """Return a clock that stands still."""
+    return lambda: moment
+
+
 async def new_ledger(connection: Connection) -> UUID:
     """Begin a ledger and return its id."""
     ledger_id = clock.fresh_id()
@@ -146,4 +151,4 @@ async def backends(connection: Connection, *, waiting_for_lock: bool = False) ->
 
 async def committed(connection: Connection, ledger_id: UUID, *requests: Request, now: datetime | None = None) -> Plan:
     """Append requests as one batch, without a writer, at some moment or now."""
-    return await commit(connection, ledger_id, requests, clock.now() if now is None else now)
+    return await commit(connection, ledger_id, requests, clock.now if now is None else at(now))

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from tests.conftest import with_database
-from tests.service import Service, running
+from tests.running import Service, running
 from tests.world import World
 
 

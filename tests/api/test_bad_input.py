@@ -9,7 +9,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.service import Service
+from tests.running import Service
 from tests.world import World
 
 BODY_BYTES_MAX: Final = 1_000_000

@@ -18,7 +18,7 @@ from domain.delivery import Ticket
 from infra.beacon_tokens import BeaconTokens
 from infra.ledger_keys import LedgerKeys, derived
 from tests.api.pages import Page, eventually, fresh, midday, new_page, recorded, spent
-from tests.service import Service
+from tests.running import Service
 from tests.world import World
 
 URLS: Final = {"i": "impression_url", "v": "view_url", "c": "click_url"}

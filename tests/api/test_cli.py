@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from api import cli
 from api.serve import CannotListen, address_of
 from tests.conftest import with_database
-from tests.service import START_SECONDS_MAX, free_port
+from tests.running import START_SECONDS_MAX, free_port
 
 PASSWORD = "correct horse battery staple"
 

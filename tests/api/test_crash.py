@@ -21,7 +21,7 @@ from infra import embedded
 from infra.database import connect
 from tests.api.pages import Page, eventually, new_page
 from tests.projections.rebuilding import Contents, contents, rebuilt
-from tests.service import Service, running
+from tests.running import Service, running
 from tests.world import World
 
 AD_SLOTS: Final = 6

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from tests.api.pages import Page, eventually, fresh, new_page, recorded, spent
-from tests.service import Service
+from tests.running import Service
 from tests.world import World
 
 DECISION_SECONDS_MAX: Final = 1.0

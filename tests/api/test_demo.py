@@ -17,7 +17,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.service import free_port
+from tests.running import free_port
 
 START_SECONDS_MAX = 120
 STOP_SECONDS_MAX = 40

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.api.pages import Page, eventually, midday, new_page, recorded, spent
-from tests.service import Service
+from tests.running import Service
 from tests.world import World
 
 T = TypeVar("T")

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from api.specimens import SPECIMENS
-from tests.service import ADMIN_EMAIL, ADMIN_PASSWORD, Service
+from tests.running import ADMIN_EMAIL, ADMIN_PASSWORD, Service
 from tests.world import World
 
 EXAMPLES_PER_OPERATION: Final = 3

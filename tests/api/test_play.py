@@ -18,7 +18,7 @@ from api import cli
 from api.play import BadRow, parse
 from tests.api import ipinyou
 from tests.api.ipinyou import SIZES, Count, row
-from tests.service import Service, free_port
+from tests.running import Service, free_port
 from tests.world import World
 
 RECORDED = Path(__file__).parent.parent.parent.parent / "shared" / "data" / "ipinyou"

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from api import cli
-from tests.service import Service
+from tests.running import Service
 from tests.world import World
 
 REBUILD_SECONDS_MAX: Final = 30

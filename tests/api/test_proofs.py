@@ -12,7 +12,7 @@ import pytest
 
 from domain import merkle
 from infra import checkpoint, signed_note, tiles
-from tests.service import Service
+from tests.running import Service
 from tests.world import World
 
 WAIT_SECONDS_MAX = 15

@@ -12,7 +12,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.service import Service
+from tests.running import Service
 from tests.world import World
 
 NDJSON: Final = "application/x-ndjson"

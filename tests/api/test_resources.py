@@ -9,7 +9,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.service import Service
+from tests.running import Service
 from tests.world import CATCH_UP_SECONDS_MAX, World
 
 STAMPS: Final = {"id", "version", "position", "created_at", "updated_at"}

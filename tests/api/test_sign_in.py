@@ -8,7 +8,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.service import ADMIN_EMAIL, ADMIN_PASSWORD, Service
+from tests.running import ADMIN_EMAIL, ADMIN_PASSWORD, Service
 from tests.world import World
 
 PASSWORD: Final = "a sentence that nobody guesses"

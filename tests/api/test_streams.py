@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.service import Service
+from tests.running import Service
 from tests.world import World
 
 EVENTS = "/audit/v1/events"

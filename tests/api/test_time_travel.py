@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from tests.service import Service
+from tests.running import Service
 from tests.world import World
 
 

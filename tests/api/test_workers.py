@@ -20,7 +20,7 @@ import pytest
 
 from domain.delivery import Ticket
 from tests.conftest import with_database
-from tests.service import Service
+from tests.running import Service
 from tests.world import World
 
 CLIENTS: Final = 8

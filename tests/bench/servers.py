@@ -25,7 +25,7 @@ from projections.catalogue import PROJECTIONS
 from tests.bench import catalogue as catalogues
 from tests.bench.catalogue import Catalogue
 from tests.bench.load import get, post, run
-from tests.service import Service, free_port, running
+from tests.running import Service, free_port, running
 
 ROOT = Path(__file__).parents[2]
 WAIT_SECONDS_MAX = 120

@@ -294,7 +294,7 @@ async def test_what_is_settled_and_reclaimed_at_once_counts_once(
             hold_seconds=HOLD_SECONDS,
         )
         confirming = recording(ledger_id, *(beacon("impression", ticket) for ticket in promises[:3]))
-        planned = await commit(connection, ledger_id, [asking, confirming], clock.now())
+        planned = await commit(connection, ledger_id, [asking, confirming], clock.now)
         budget, leases = await standing(pool, ledger_id, campaign_id)
         # A worker that is heard of is not silent: it keeps the rest of its lease, of which nothing is taken back.
         assert planned.results[0] == {campaign_id: 10 - 3 if asks else 5}

@@ -92,8 +92,8 @@ def running(data_dir: Path, **options: Any) -> Iterator[Service]:
     """A service that is ready, and stopped at the end."""
     data_dir.mkdir(parents=True, exist_ok=True)
     service = Service(data_dir, **options)
-    service.start()
     try:
+        service.start()
         yield service
     finally:
         service.stop()
