@@ -160,10 +160,10 @@ def migrate(data_dir: Path | None) -> None:
     """Bring the database up to date.
 
     Makes what an installation begins with as well: a ledger and, of LEDGER_ADMIN_EMAIL and LEDGER_ADMIN_PASSWORD, its
-    first admin. `ledger serve` does the same when it starts.
+    first admin. `ledger serve` does the same where it keeps the database itself.
     """
     found = settings.read(data_dir=data_dir)
-    with installation.database(found) as url:
+    with installation.database(found, begins=True) as url:
         prepare(url, found, migrate=True)
     click.echo("The database is up to date.")
 

@@ -13,6 +13,9 @@ from api.problems import PROBLEM_JSON, RETRY_AFTER_SECONDS, problem
 BEGIN_SECONDS_MAX: Final = 15.0
 """For how long an answer may take to begin; one that has begun, such as a stream of the log, may take any time."""
 
+REPLAY_SECONDS_MAX: Final = 600.0
+"""The same for an answer that is replayed from the log: a million entries take a minute."""
+
 _TOO_LATE: Final = msgspec.json.encode(
     problem(
         HTTPStatus.SERVICE_UNAVAILABLE,
@@ -35,7 +38,8 @@ def bounded(app: ASGIApp, *, seconds: float = BEGIN_SECONDS_MAX) -> ASGIApp:
         if scope["type"] != ScopeType.HTTP:
             await app(scope, receive, send)
             return
-        deadline = asyncio.timeout(seconds)
+        replays = b"as_of=" in scope["query_string"] or scope["path"].startswith("/audit/")
+        deadline = asyncio.timeout(REPLAY_SECONDS_MAX if replays else seconds)
 
         async def send_in_time(message: Message) -> None:
             if message["type"] == "http.response.start":

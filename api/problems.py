@@ -51,6 +51,9 @@ HEADERS: Final[Mapping[HTTPStatus, Mapping[str, str]]] = {
 }
 """What answers of a status say in headers, for the OpenAPI document."""
 
+_CLIENT_LEFT: Final = "client disconnected prematurely"
+"""How Litestar says that nobody waits for the answer any more, which is no defect of ours."""
+
 log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
@@ -162,6 +165,8 @@ def on_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> 
     """Answer what the framework refused: unknown paths and methods, parameters and bodies out of bounds."""
     status = HTTPStatus(error.status_code)
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:
+        if error.detail == _CLIENT_LEFT:
+            return respond(HTTPStatus.BAD_REQUEST, "body_incomplete", "The body ended before it was whole.")
         return on_defect(request, error)
     code, detail = _REFUSED_EARLY.get(status, ("refused", f"{status.phrase}."))
     if status is HTTPStatus.BAD_REQUEST and isinstance(error.extra, list):

@@ -85,6 +85,11 @@ def hold(data_dir: Path) -> Iterator[str]:
             _not_for_forks.discard(service)
 
 
+def exists(data_dir: Path) -> bool:
+    """Return whether there is a cluster in this folder."""
+    return (data_dir / "postgres").exists()
+
+
 @contextmanager
 def attach(data_dir: Path) -> Iterator[str]:
     """Use the server of this folder for a while: yields the libpq URL of database `ledger`.

@@ -18,10 +18,15 @@ class NotInstalled(Exception):
 
 
 @contextmanager
-def database(settings: Settings) -> Iterator[str]:
-    """Yield the URL of the database: the configured one, or the service's own, started if nobody has."""
+def database(settings: Settings, *, begins: bool = False) -> Iterator[str]:
+    """Yield the URL of the database: the configured one, or the service's own, started if nobody has.
+
+    Raises NotInstalled when that is not there yet, unless the caller `begins` an installation.
+    """
     if settings.database_url is not None:
         yield settings.database_url
+    elif not begins and not embedded.exists(settings.data_dir):
+        raise NotInstalled(f"There is no ledger in {settings.data_dir}; `ledger serve` or `ledger migrate` begins one.")
     else:
         with embedded.attach(settings.data_dir) as url:
             yield url

@@ -7,7 +7,7 @@ differ, in one transaction: readers see all of it or nothing, and wait for nothi
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from time import monotonic
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -130,7 +130,12 @@ async def _alone(url: str, projection: Projection) -> AsyncIterator[Connection]:
         if not await election.try_to_win(connection, f"rebuild {projection.name}"):
             raise RebuildRunning(projection.name)
         await put_in_front(connection, SHADOW)
-        yield connection
+        try:
+            yield connection
+        finally:
+            # The server learns of a closed connection a moment later, and whoever comes next would be refused.
+            with suppress(psycopg.Error):
+                await connection.execute("SELECT pg_advisory_unlock_all()")
 
 
 @asynccontextmanager

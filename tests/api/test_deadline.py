@@ -22,7 +22,7 @@ async def answers(app: ASGIApp) -> list[dict[str, Any]]:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope: Any = {"type": "http"}
+    scope: Any = {"type": "http", "path": "/api/v1/campaigns", "query_string": b""}
     await bounded(app, seconds=SECONDS)(scope, receive, send)
     return sent
 
