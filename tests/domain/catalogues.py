@@ -77,6 +77,19 @@ def catalogue_of(
     )
 
 
+def weighted(*weights: int, priorities: tuple[int, ...] = ()) -> Catalogue:
+    """Return a catalogue of creatives with these weights, numbered from 0, all of one priority unless told."""
+    ranks = priorities or (3,) * len(weights)
+    return Catalogue(
+        campaigns={UUID(int=100 + rank): Active(terms=structs.replace(CAMPAIGN, priority=rank)) for rank in ranks},
+        creatives={
+            UUID(int=number): shown(structs.replace(CREATIVE, weight=weight, campaign_id=UUID(int=100 + rank)))
+            for number, (weight, rank) in enumerate(zip(weights, ranks, strict=True))
+        },
+        slots={SLOT_ID: Slot(terms=SLOT)},
+    )
+
+
 def chosen(
     catalogue: Catalogue,
     request: AdRequest = REQUEST,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from domain.ad_request import AdRequest, Blocked, Content, Geo, Placement, Privacy, Site
-from domain.campaign import Active, Paused
+from domain.campaign import Paused
 from domain.choosing import Snapshot, choose, eligible, members, of_campaigns
 from domain.slot import Slot
 from domain.values import ContentRating, Pricing, Target, TimeSlot
@@ -37,7 +37,7 @@ from tests.domain.catalogues import (
     moments,
     placements,
     requests,
-    shown,
+    weighted,
 )
 from tests.domain.strategies import law
 
@@ -127,6 +127,29 @@ def test_a_creative_has_to_fit_its_slot(creative: dict[str, Any], slot: dict[str
     assert not is_shown(creative=adult | creative, slot=slot)
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"ad_type": "bottom_left_ad"},
+        {"width": 728},
+        {"height": 90},
+        {"media_types": ("html",)},
+        {"max_rating": "over_12"},
+        {"floor_cpm_micros": 2_001},
+    ],
+)
+def test_slots_that_differ_in_one_respect_are_told_apart(other: dict[str, Any]) -> None:
+    """A creative that fits one slot is not shown in another that takes something else."""
+    adult = structs.replace(CREATIVE, content_rating=ContentRating(rating_system="MPAA", rating_label="R"))
+    for first, second in (({}, other), (other, {})):
+        slots = {SLOT_ID: Slot(terms=structs.replace(SLOT, **first))}
+        slots |= {OTHER_SLOT_ID: Slot(terms=structs.replace(SLOT, **second))}
+        catalogue = structs.replace(catalogue_of(creative=adult), slots=slots)
+        assert bool(chosen(catalogue)) == (not first)
+        placement = Placement(id="p2", slot_id=OTHER_SLOT_ID)
+        assert bool(chosen(catalogue, placement=placement)) == (not second)
+
+
 @pytest.mark.parametrize("pricing", [Pricing(model="cpc", price_micros=1), Pricing(model="flat", price_micros=1)])
 def test_a_floor_is_a_matter_of_cpm(pricing: Pricing) -> None:
     """A floor price says nothing about campaigns that are not paid by the thousand."""
@@ -163,6 +186,7 @@ def test_what_is_blocked_is_not_shown() -> None:
     assert not is_shown(asking(blocked=Blocked(advertisers=(other, ADVERTISER_ID))))
     assert not is_shown(asking(blocked=Blocked(creatives=(other, CREATIVE_ID))))
     assert not is_shown(asking(blocked=Blocked(categories=("IAB9", "IAB2"))), campaign=tagged)
+    assert not is_shown(asking(blocked=Blocked(categories=("IAB1", "IAB2"))), campaign=tagged)
     assert is_shown(asking(blocked=Blocked(categories=("IAB3",))), campaign=tagged)
     assert not is_shown(asking(site=Site(categories=("IAB9", "IAB4"))), campaign=tagged)
     assert is_shown(asking(site=Site(categories=("IAB1",))), campaign=tagged)
@@ -192,6 +216,7 @@ def test_a_campaign_is_shown_where_it_targets(target: Target, geo: Geo, fits: bo
     """All that a target names has to hold; cities are compared without case, countries by either code."""
     assert is_shown(asking(geo=geo), campaign={"targeting": (target,)}) == fits
     assert is_shown(asking(geo=geo), campaign={"targeting": (Target(country="FR"), target)}) == fits
+    assert is_shown(asking(geo=geo), campaign={"targeting": (Target(), target)})
 
 
 @pytest.mark.parametrize(
@@ -277,19 +302,6 @@ def test_an_hour_that_the_clocks_skip_is_no_time_slot() -> None:
             now=midnight + timedelta(minutes=30 * half),
         )
         for half in range(46)
-    )
-
-
-def weighted(*weights: int, priorities: tuple[int, ...] = ()) -> Catalogue:
-    """Return a catalogue of creatives with these weights, numbered from 0, all of one priority unless told."""
-    ranks = priorities or (3,) * len(weights)
-    return Catalogue(
-        campaigns={UUID(int=100 + rank): Active(terms=structs.replace(CAMPAIGN, priority=rank)) for rank in ranks},
-        creatives={
-            UUID(int=number): shown(structs.replace(CREATIVE, weight=weight, campaign_id=UUID(int=100 + rank)))
-            for number, (weight, rank) in enumerate(zip(weights, ranks, strict=True))
-        },
-        slots={SLOT_ID: Slot(terms=SLOT)},
     )
 
 
