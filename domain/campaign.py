@@ -285,8 +285,9 @@ def _check_targeting(terms: CampaignTerms) -> None:
 
 def _check_not_over(campaign: Campaign, now: datetime) -> None:
     terms = campaign.terms
-    if terms.end_date is not None and _is_past(terms.end_date, terms.timezone, now):
-        raise DatesOutOfOrder(f"The campaign's end date {terms.end_date} has passed; move it first.")
+    for name, day in (("end", terms.end_date), ("expiry", terms.expiry_date)):
+        if day is not None and _is_past(day, terms.timezone, now):
+            raise DatesOutOfOrder(f"The campaign's {name} date {day} has passed; move it first.")
 
 
 def _is_past(day: date, timezone: str, now: datetime) -> bool:

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import accumulate, product
+from types import MappingProxyType
 from typing import Final, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -19,6 +20,7 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct
 
 from domain.ad_request import AdRequest, Placement
+from domain.advertiser import Advertiser
 from domain.budget import is_limited
 from domain.campaign import Active, Campaign
 from domain.creative import Creative
@@ -90,12 +92,22 @@ def index(
     campaigns: Mapping[UUID, Campaign],
     creatives: Mapping[UUID, Creative],
     slots: Mapping[UUID, Slot],
+    advertisers: Mapping[UUID, Advertiser] = MappingProxyType({}),
 ) -> Snapshot:
-    """Return the snapshot of a catalogue: approved active creatives of active campaigns, and active slots."""
+    """Return the snapshot of a catalogue: approved active creatives of active campaigns, and active slots.
+
+    The campaigns of an advertiser that is known to be inactive are not served.
+    """
+    inactive = {each for each, advertiser in advertisers.items() if advertiser.terms.status == "inactive"}
     by_shape: dict[Shape, list[Candidate]] = defaultdict(list)
     for creative_id, creative in creatives.items():
         campaign = campaigns.get(creative.terms.campaign_id)
-        if creative.status == "active" and creative.review == "approved" and isinstance(campaign, Active):
+        if (
+            creative.status == "active"
+            and creative.review == "approved"
+            and isinstance(campaign, Active)
+            and campaign.terms.advertiser_id not in inactive
+        ):
             terms = creative.terms
             shape = (terms.ad_type, terms.width, terms.height)
             by_shape[shape].append(_candidate(creative_id, terms, campaign.terms))

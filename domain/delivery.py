@@ -11,7 +11,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from domain.budget import Budget, DeliveryKind, affords, charged, leased, on_day, price_of
-from domain.events import ClickRecorded, DeliveryEvent, DeliveryRecorded, ImpressionRecorded, ViewRecorded
+from domain.events import ClickRecorded, DeliveryEvent, ImpressionRecorded, ViewRecorded
 from domain.leasing import LeaseKey
 from domain.values import Pricing
 
@@ -146,11 +146,6 @@ def _event(delivery: Delivery, price_micros: int, reason: str | None) -> Deliver
         billed=reason is None,
         reason=reason,
     )
-
-
-def kind_of(event: DeliveryRecorded) -> DeliveryKind:
-    """Return the kind of delivery that an event records."""
-    return next(kind for kind, event_type in EVENT_OF.items() if isinstance(event, event_type))
 
 
 def concerned(deliveries: Iterable[Delivery]) -> frozenset[UUID]:

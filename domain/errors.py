@@ -85,12 +85,6 @@ class IdempotencyKeyReused(Refusal):
     code = "idempotency_key_reused"
 
 
-class NothingToChange(Refusal):
-    """The change names no field."""
-
-    code = "nothing_to_change"
-
-
 class UnknownTimeZone(Refusal):
     """The IANA database has no such time zone."""
 

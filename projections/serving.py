@@ -11,6 +11,7 @@ import msgspec
 import psycopg
 import structlog
 
+from domain.advertiser import ADVERTISER, Advertiser
 from domain.campaign import CAMPAIGN, Campaign
 from domain.choosing import Lineup, Snapshot, index, of_campaigns
 from domain.creative import CREATIVE, Creative
@@ -53,6 +54,7 @@ class Serving:
         self._campaigns: dict[UUID, Campaign] = {}
         self._creatives: dict[UUID, Creative] = {}
         self._slots: dict[UUID, Slot] = {}
+        self._advertisers: dict[UUID, Advertiser] = {}
 
     def sold_out(self, slot_id: UUID) -> int:
         """Return the bitset of those in a slot's lineup that have nothing left to promise, as of the last change."""
@@ -83,6 +85,7 @@ class Serving:
                 campaigns=dict(self._campaigns),
                 creatives=dict(self._creatives),
                 slots=dict(self._slots),
+                advertisers=dict(self._advertisers),
             )
             self._changed = False
             self.holds.know(self.snapshot.limited)
@@ -149,6 +152,8 @@ class Serving:
                 _evolve(CREATIVE, self._creatives, recorded)
             case SLOT.thing:
                 _evolve(SLOT, self._slots, recorded)
+            case ADVERTISER.thing:
+                _evolve(ADVERTISER, self._advertisers, recorded)
             case _:
                 return False
         return True

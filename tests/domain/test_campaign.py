@@ -291,6 +291,7 @@ def test_a_flight_that_is_over_cannot_be_activated() -> None:
     given(CAMPAIGN, CREATED).when(ActivateCampaign(), now=over).then_refused(DatesOutOfOrder)
     endless = CampaignChanged(end_date=None)
     given(CAMPAIGN, CREATED, endless).when(ActivateCampaign(), now=over).then(CampaignActivated())
+    given(CAMPAIGN, CREATED, endless).when(ActivateCampaign(), now=EXPIRY).then_refused(DatesOutOfOrder)
 
 
 def test_a_completed_campaign_is_refused_for_its_state() -> None:

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from domain.ad_request import AdRequest, Blocked, Content, Geo, Placement, Privacy, Site
+from domain.advertiser import Advertiser
 from domain.campaign import Paused
-from domain.choosing import Snapshot, choose, eligible, members, of_campaigns
+from domain.choosing import Snapshot, choose, eligible, index, members, of_campaigns
+from domain.events import AdvertiserTerms
 from domain.slot import Slot
 from domain.values import ContentRating, Pricing, Target, TimeSlot
 from tests.domain.catalogues import (
@@ -387,3 +389,19 @@ def test_keys_open_the_active_slots() -> None:
 def test_members_are_the_bits_that_are_set(numbers: set[int]) -> None:
     """The numbers of a bitset come out lowest first."""
     assert list(members(sum(1 << number for number in numbers))) == sorted(numbers)
+
+
+def test_the_campaigns_of_an_inactive_advertiser_rest() -> None:
+    """What an advertiser that was made inactive has running is not shown, and nobody else's rests with it."""
+    catalogue = catalogue_of()
+    active = AdvertiserTerms(name="Shoes")
+    for terms, shown_ones in ((active, 1), (structs.replace(active, status="inactive"), 0)):
+        advertiser = Advertiser(terms=terms)
+        snapshot = index(
+            position=1,
+            campaigns=catalogue.campaigns,
+            creatives=catalogue.creatives,
+            slots=catalogue.slots,
+            advertisers={ADVERTISER_ID: advertiser},
+        )
+        assert len(snapshot.lineups[SLOT_ID].candidates) == shown_ones
