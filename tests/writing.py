@@ -141,6 +141,7 @@ async def head_locked(url: str, ledger_id: UUID) -> AsyncIterator[None]:
 
 async def backends(connection: Connection, *, waiting_for_lock: bool = False) -> list[int]:
     """Return the process ids of the other connections to this database, or of those that wait for a lock."""
+    await connection.execute("SELECT pg_stat_clear_snapshot()")  # within a transaction, the first look would be kept
     found = await rows(
         connection,
         "SELECT pid, wait_event_type FROM pg_stat_activity WHERE datname = current_database()"

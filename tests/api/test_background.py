@@ -14,7 +14,7 @@ from api import background
 from api.background import follow_dates, work
 from domain.events import CampaignActivated, CampaignChanged, CampaignCompleted, CampaignPaused, Event
 from domain.values import local_date
-from infra import clock
+from infra import clock, election
 from infra.database import Connection, Pool, open_pool
 from infra.writer import Log
 from projections import campaigns
@@ -158,7 +158,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers that look often."""
     monkeypatch.setattr(background, "DATES_EVERY_SECONDS", 0.2)
     monkeypatch.setattr(background, "HOUSEKEEPING_EVERY_SECONDS", 0.2)
-    monkeypatch.setattr(background, "ELECTION_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(election, "ASK_EVERY_SECONDS", 0.1)
 
 
 @pytest.mark.usefixtures("impatient")

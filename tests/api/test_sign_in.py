@@ -63,6 +63,7 @@ ALLOWED: Final = {
     "report_budgets": SIGNED_IN,
     "report_delivery": SIGNED_IN,
     "read_log": AUDITORS,
+    "read_changes": AUDITORS,
     "list_projections": AUDITORS,
     "read_checkpoint": EVERYBODY,
     "read_tile": EVERYBODY,
