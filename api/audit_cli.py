@@ -12,13 +12,18 @@ import click
 import msgspec
 from msgspec import Struct
 
-from infra import clock, inspection, installation, mirror, proofs, settings
+from api.witness import serve_witness
+from infra import clock, cosigner, inspection, installation, mirror, proofs, settings
 from infra.checkpoint import parse as parse_checkpoint
+from infra.cosigner import Witnesses
 from infra.database import connect
+from infra.installation import NotInstalled
 from infra.proofs import InclusionProof
-from infra.signed_note import VerifierKey
+from infra.settings import Settings
+from infra.signed_note import NoteMalformed, VerifierKey
 from infra.signed_note import parse as parse_note
 from infra.verifier import Finding, Policy, Report, parse_key, parse_policy, verify_proof
+from infra.witness import Witness
 from projections import reconciliation, statements
 
 FOUND_WRONG: Final = 1
@@ -70,8 +75,9 @@ def export(folder: Path, data_dir: Path | None, as_json: bool) -> None:
     The folder is complete in itself: `ledger audit verify FOLDER` needs no database and no network. An export that was
     interrupted goes on where it stopped, and a later one adds what is new.
     """
-    with installation.database(settings.read(data_dir=data_dir)) as url:
-        made = asyncio.run(_export(url, folder))
+    found = settings.read(data_dir=data_dir)
+    with installation.database(found) as url:
+        made = asyncio.run(_export(url, folder, cosigner.read(found.log_policy_file)))
     if as_json:
         click.echo(msgspec.json.encode(made))
     else:
@@ -88,8 +94,9 @@ def prove(position: int, output: Path | None, data_dir: Path | None, as_json: bo
 
     Whoever has the log's public key can check it: `ledger audit verify FILE`.
     """
-    with installation.database(settings.read(data_dir=data_dir)) as url:
-        proof = asyncio.run(_prove(url, position))
+    found = settings.read(data_dir=data_dir)
+    with installation.database(found) as url:
+        proof = asyncio.run(_prove(url, position, cosigned=found.log_policy_file is not None))
     text = msgspec.json.encode(proof).decode() if as_json else proof.as_tlog_proof()
     if output is None:
         click.echo(text, nl=as_json)
@@ -139,13 +146,15 @@ def verify(
     policy = _policy(keys, policy_file)
     report = Report()
     if path is None:
-        with installation.database(settings.read(data_dir=data_dir)) as url:
-            trusted = asyncio.run(_verify_database(url, policy, kept, report))
+        found = settings.read(data_dir=data_dir)
+        with installation.database(found) as url:
+            witnesses = cosigner.read(found.log_policy_file)
+            trusted = asyncio.run(_verify_database(url, policy, witnesses, kept, report))
     elif path.is_dir():
         trusted = policy or inspection.policy_in(path)
         inspection.inspect_folder(path, trusted, inspection.kept_notes(kept), report, bean_check=bean_check)
     else:
-        trusted = policy or _no_policy()
+        trusted = policy or _policy_here(settings.read(data_dir=data_dir))
         entry = verify_proof(path.read_text(encoding="utf-8"), trusted, report)
         if entry is not None and not as_json:
             click.echo(entry)
@@ -153,10 +162,37 @@ def verify(
     sys.exit(FOUND_WRONG if report.found else 0)
 
 
-async def _export(url: str, folder: Path) -> Manifest:
+@audit.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--name", required=True, help="What the witness is called in its cosignatures, such as witness.example.")
+@click.option(
+    "--policy",
+    "policy_file",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file with the keys of the logs to witness (C2SP tlog-policy).",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", default=7_380, show_default=True, type=click.IntRange(1, 65_535), help="The port to listen on.")
+def witness(folder: Path, name: str, policy_file: Path, host: str, port: int) -> None:
+    """Cosign the checkpoints of other people's ledgers, keeping in FOLDER a key and what was cosigned.
+
+    A ledger that names this witness in its policy cannot show anybody another history than the one seen here.
+    """
+    policy = _policy((), policy_file)
+    logs = [VerifierKey(*key) for key in policy.logs] if policy else []
+    try:
+        serving = Witness(folder, name, logs)
+    except NoteMalformed as error:
+        raise click.UsageError(str(error)) from error
+    click.echo(f"witness {name} {serving.signer.key} http://{host}:{port}")
+    asyncio.run(serve_witness(serving, host, port))
+
+
+async def _export(url: str, folder: Path, witnesses: Witnesses | None) -> Manifest:
     async with await connect(url) as connection:
         ledger_id = await installation.ledger_of(connection)
-        sealed = await mirror.mirror(connection, ledger_id, folder, _progress("copied"))
+        sealed = await mirror.mirror(connection, ledger_id, folder, _progress("copied"), witnesses)
     log = parse_checkpoint(parse_note(sealed.note.encode()).text).origin
     entries = _watched(mirror.entries_in(folder, sealed.size), sealed.size, _progress("counted"))
     statements.write_reports(folder, log, entries)
@@ -171,15 +207,18 @@ async def _export(url: str, folder: Path) -> Manifest:
     return made
 
 
-async def _prove(url: str, position: int) -> InclusionProof:
-    async with await connect(url) as connection:
-        return await proofs.prove_inclusion(connection, await installation.ledger_of(connection), position)
-
-
-async def _verify_database(url: str, policy: Policy | None, kept: tuple[Path, ...], report: Report) -> Policy:
+async def _prove(url: str, position: int, *, cosigned: bool) -> InclusionProof:
     async with await connect(url) as connection:
         ledger_id = await installation.ledger_of(connection)
-        trusted = policy or parse_policy(await mirror.policy_of(connection, ledger_id))
+        return await proofs.prove_inclusion(connection, ledger_id, position, cosigned=cosigned)
+
+
+async def _verify_database(
+    url: str, policy: Policy | None, witnesses: Witnesses | None, kept: tuple[Path, ...], report: Report
+) -> Policy:
+    async with await connect(url) as connection:
+        ledger_id = await installation.ledger_of(connection)
+        trusted = policy or parse_policy(await mirror.policy_of(connection, ledger_id, witnesses))
         notes = inspection.kept_notes(kept)
         await reconciliation.inspect_database(connection, ledger_id, trusted, notes, report, _progress("verified"))
         return trusted
@@ -196,8 +235,19 @@ def _policy(keys: tuple[str, ...], policy_file: Path | None) -> Policy | None:
     return policy
 
 
-def _no_policy() -> Policy:
-    raise click.UsageError("A proof comes without keys: name the log's with --key or --policy.")
+def _policy_here(found: Settings) -> Policy:
+    """Return the policy of the ledger of this machine; where there is none, a proof cannot be verified without keys."""
+    try:
+        with installation.database(found) as url:
+            return asyncio.run(_policy_of(url, cosigner.read(found.log_policy_file)))
+    except NotInstalled as error:
+        raise click.UsageError("A proof comes without keys: name the log's with --key or --policy.") from error
+
+
+async def _policy_of(url: str, witnesses: Witnesses | None) -> Policy:
+    async with await connect(url) as connection:
+        ledger_id = await installation.ledger_of(connection)
+        return parse_policy(await mirror.policy_of(connection, ledger_id, witnesses))
 
 
 def _tell(report: Report, trusted: Policy, *, given: bool, as_json: bool) -> None:
@@ -205,13 +255,15 @@ def _tell(report: Report, trusted: Policy, *, given: bool, as_json: bool) -> Non
         verdict = Verdict(checked=dict(report.checked), found=report.found, findings=report.findings)
         click.echo(msgspec.json.encode(verdict))
         return
-    whose = "given by you" if given else "taken from what is verified: compare them with what you were told"
+    whose = "given by you" if given else "as the ledger itself says: compare them with what you were told"
     click.echo(f"Keys of the log, {whose}:")
     for key in trusted.logs:
         click.echo(f"  {VerifierKey(*key)}")
     for check, count in report.checked.items():
         wrong = sum(finding.check == check for finding in report.findings)
         click.echo(f"{check:<12} {count:>12,} checked  {f'{wrong:,} WRONG' if wrong else 'right'}")
+    if report.checked["accounts"] and not report.checked["bean-check"]:
+        click.echo("beancount was not asked: it is not installed, or there are many accounts and --bean-check asks it.")
     for finding in report.findings:
         where = "" if finding.position is None else f" at position {finding.position:,}"
         click.echo(f"WRONG {finding.check}{where}: {finding.detail}")

@@ -14,7 +14,8 @@ from domain.campaign import CAMPAIGN, Campaign, due
 from domain.decider import stream_of
 from domain.errors import Refusal
 from domain.holds import Holds
-from infra import clock, election, installation, sealer, sessions, throttle
+from infra import clock, cosigner, election, installation, sealer, sessions, throttle
+from infra.cosigner import Witnesses
 from infra.database import connect, open_pool
 from infra.event_log import read_streams
 from infra.execute import Asked, execute, state_of
@@ -34,8 +35,8 @@ COMPARE_AT_HOUR: Final = 3
 log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
-async def work(url: str, keys: LogKeys) -> None:
-    """Do all background work until cancelled, and sign the log with these keys.
+async def work(url: str, keys: LogKeys, witnesses: Witnesses | None = None) -> None:
+    """Do all background work until cancelled: sign the log with these keys, and have these witnesses cosign it.
 
     Raises SchemaUnfit or NotDurable when it must not begin.
     """
@@ -49,6 +50,8 @@ async def work(url: str, keys: LogKeys) -> None:
                 tasks.create_task(run(url, PROJECTIONS), name="projections")
                 tasks.create_task(rebuild.follow_versions(url, PROJECTIONS), name="rebuild")
                 tasks.create_task(sealer.run(url, keys), name="sealer")
+                if witnesses is not None:
+                    tasks.create_task(cosigner.run(url, witnesses), name="cosigner")
                 tasks.create_task(_keep_time(url, Log(pool, writer)), name="clock")
         finally:
             writer.close()

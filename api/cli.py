@@ -25,7 +25,7 @@ from api.play import play as play_log
 from api.serve import CannotListen, prepare
 from api.serve import serve as serve_until_stopped
 from domain.errors import Refusal
-from infra import installation, log_keys, settings, users
+from infra import cosigner, installation, log_keys, settings, users
 from infra.database import APPLICATION_ROLE, NotDurable, connect
 from infra.embedded import DataFolderHeld, PostgresFailed
 from infra.inspection import Unreadable
@@ -51,17 +51,19 @@ Exit status: 0 done, 1 found something wrong, 2 could not be run as asked.
 
 \b
 Environment:
-  LEDGER_DATABASE_URL         the PostgreSQL to use; not set: the service starts its own
-  LEDGER_DATA_DIR             where that one and its keys are kept [default: .ledger]
-  LEDGER_SECRET_KEY           32 random bytes or more in base64url, needed with LEDGER_DATABASE_URL
-  LEDGER_PREVIOUS_SECRET_KEY  the one before, while it is being replaced
-  LEDGER_SIGNING_KEY_FILE     an Ed25519 key in PEM, needed with LEDGER_DATABASE_URL
-  LEDGER_LOG_KEY_FILE         another one, for its owner alone, needed with LEDGER_DATABASE_URL to sign the log
-  LEDGER_LOG_MLDSA44_KEY_FILE an ML-DSA-44 key in PEM that signs the log as well
-  LEDGER_LOG_ORIGIN           what the log is called in its checkpoints, for ever
-  LEDGER_PUBLIC_URL           where ad slots reach the service, when it is not where they asked
-  LEDGER_ADMIN_EMAIL          with LEDGER_ADMIN_PASSWORD: the first admin of an empty ledger
-  LEDGER_LOG_LEVEL            debug, info, warning or error [default: info]
+  LEDGER_DATABASE_URL           the PostgreSQL to use; not set: the service starts its own
+  LEDGER_DATA_DIR               where that one and its keys are kept [default: .ledger]
+  LEDGER_SECRET_KEY             32 random bytes or more in base64url, needed with LEDGER_DATABASE_URL
+  LEDGER_PREVIOUS_SECRET_KEY    the one before, while it is being replaced
+  LEDGER_SIGNING_KEY_FILE       an Ed25519 key in PEM, needed with LEDGER_DATABASE_URL
+  LEDGER_LOG_KEY_FILE           another one, for its owner alone, needed with LEDGER_DATABASE_URL to sign the log
+  LEDGER_PREVIOUS_LOG_KEY_FILE  the one before, while it is being replaced: both sign
+  LEDGER_LOG_POLICY_FILE        witnesses that cosign the log, where they are, and how many are enough
+  LEDGER_LOG_MLDSA44_KEY_FILE   an ML-DSA-44 key in PEM that signs the log as well
+  LEDGER_LOG_ORIGIN             what the log is called in its checkpoints, for ever
+  LEDGER_PUBLIC_URL             where ad slots reach the service, when it is not where they asked
+  LEDGER_ADMIN_EMAIL            with LEDGER_ADMIN_PASSWORD: the first admin of an empty ledger
+  LEDGER_LOG_LEVEL              debug, info, warning or error [default: info]
 """
 
 _data_dir = click.option(
@@ -151,7 +153,8 @@ def work(data_dir: Path | None) -> None:
     found = settings.read(data_dir=data_dir)
     logs.configure(found.log_level)
     with installation.database(found) as url:
-        uvloop.run(until_stopped(work_in_background(url, log_keys.read(found)), found.lifeline))
+        working = work_in_background(url, log_keys.read(found), cosigner.read(found.log_policy_file))
+        uvloop.run(until_stopped(working, found.lifeline))
 
 
 @ledger.command()

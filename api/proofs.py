@@ -54,7 +54,7 @@ class LogController(Controller):
     async def checkpoint(self, services: NamedDependency[Services]) -> Response[str]:
         """Read the last signed checkpoint: how many entries the log has, and the root of the tree over them."""
         async with services.log.pool.connection() as connection:
-            sealed = await tree.read_checkpoint(connection, services.ledger_id)
+            sealed = await tree.read_published(connection, services.ledger_id, cosigned=_witnessed(services))
         if sealed is None:
             raise NotSealed("The log has no checkpoint yet.")
         return Response(sealed.note, media_type=TEXT, headers={"Cache-Control": CHECKPOINT_CACHED})
@@ -119,7 +119,9 @@ class ProofController(Controller):
     ) -> Response[InclusionProof] | Response[str]:
         """Prove that an entry is in a signed tree."""
         async with services.log.pool.connection() as connection:
-            proof = await proofs.prove_inclusion(connection, ledger_id, position, size=size)
+            proof = await proofs.prove_inclusion(
+                connection, ledger_id, position, size=size, cosigned=_witnessed(services)
+            )
         if as_format == "json":
             return Response(proof)
         return _file(proof.as_tlog_proof(), f"position-{position}.tlog-proof")
@@ -140,10 +142,17 @@ class ProofController(Controller):
     ) -> Response[ConsistencyProof] | Response[str]:
         """Prove that a signed tree begins with an older one: that nothing was changed since, or taken away."""
         async with services.log.pool.connection() as connection:
-            proof = await proofs.prove_consistency(connection, ledger_id, old_size, size=size)
+            proof = await proofs.prove_consistency(
+                connection, ledger_id, old_size, size=size, cosigned=_witnessed(services)
+            )
         if as_format == "json":
             return Response(proof)
         return _file(proof.as_submission(), f"from-{old_size}-to-{proof.size}.tlog-proof")
+
+
+def _witnessed(services: Services) -> bool:
+    """Tell whether a checkpoint is shown only once enough witnesses have cosigned it."""
+    return services.settings.log_policy_file is not None
 
 
 def _place(request: Request[Any, Any, Any]) -> Place:

@@ -16,7 +16,7 @@ from typing import Any, Final
 import structlog
 
 from api import logs
-from infra import embedded, installation, keys, log_keys, schema, settings
+from infra import cosigner, embedded, installation, keys, log_keys, schema, settings
 from infra.settings import Settings
 
 BACKLOG_CONNECTIONS: Final = 2_048
@@ -62,7 +62,9 @@ def serve(
         metrics_dir = stack.enter_context(TemporaryDirectory(prefix="ledger-metrics-"))
         commands: dict[str, Sequence[str]] = {"web": _web(address, port, workers)}
         if background:
-            log_keys.read(found)  # refused here, and not by a process that is started again and again
+            # Refused here, and not by a process that is started again and again.
+            log_keys.read(found)
+            cosigner.read(found.log_policy_file)
             commands["background"] = [sys.executable, "-m", "api.cli", "work"]
         if beside is not None:
             stack.enter_context(beside(url))

@@ -319,6 +319,13 @@ class ClickRecorded(DeliveryRecorded, frozen=True, kw_only=True, tag="click_reco
     """A creative was clicked."""
 
 
+class LogKeyReplaced(Struct, frozen=True, kw_only=True, tag="log_key_replaced"):
+    """From now on the log is signed with another key; both are verifier keys of signed notes."""
+
+    old_key: str
+    new_key: str
+
+
 AdvertiserEvent = AdvertiserCreated | AdvertiserChanged
 CampaignStepTaken = CampaignActivated | CampaignPaused | CampaignCompleted | CampaignExpired | CampaignArchived
 CampaignEvent = CampaignCreated | CampaignChanged | CampaignStepTaken
@@ -334,7 +341,7 @@ CreativeEvent = (
 )
 SlotEvent = SlotCreated | SlotChanged | SlotKeyIssued | SlotKeyRevoked
 DeliveryEvent = ImpressionRecorded | ViewRecorded | ClickRecorded
-Event = AdvertiserEvent | CampaignEvent | CreativeEvent | SlotEvent | DeliveryEvent
+Event = AdvertiserEvent | CampaignEvent | CreativeEvent | SlotEvent | DeliveryEvent | LogKeyReplaced
 
 
 class Entry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -30,10 +30,15 @@ class SigningRefused(Exception):
 
 
 class LogKeys(Struct, frozen=True, kw_only=True):
-    """The private keys of a log, and where the first of them is kept; `origin` is what the log is called, if said."""
+    """The private keys of a log, and where the first of them is kept; `origin` is what the log is called, if said.
+
+    While the first replaces a previous one, both sign.
+    """
 
     path: Path
     ed25519: Ed25519PrivateKey
+    previous_path: Path | None = None
+    previous: Ed25519PrivateKey | None = None
     mldsa44: MLDSA44PrivateKey | None = None
     origin: str | None = None
 
@@ -46,9 +51,11 @@ class LogKeys(Struct, frozen=True, kw_only=True):
         return self.origin or f"campaign-ledger/{ledger_id}"
 
     def signers(self, ledger_id: UUID) -> tuple[Signer, ...]:
-        """Return the keys under the name of a ledger's log, the Ed25519 key first."""
+        """Return the keys under the name of a ledger's log: the Ed25519 key, the one before, the ML-DSA-44 key."""
         origin = self.origin_of(ledger_id)
-        signers = [Signer(signed_note.verifier_key(origin, ED25519, self.ed25519), self.ed25519)]
+        signers = [
+            Signer(signed_note.verifier_key(origin, ED25519, key), key) for key in (self.ed25519, self.previous) if key
+        ]
         if self.mldsa44 is not None:
             key = signed_note.verifier_key(origin, COSIGNATURE_MLDSA44, self.mldsa44)
             signers.append(Signer(key, self.mldsa44))
@@ -56,7 +63,12 @@ class LogKeys(Struct, frozen=True, kw_only=True):
 
     def memory(self, ledger_id: UUID) -> Path:
         """Return the file that remembers the last checkpoint that was signed for a ledger."""
-        return self.path.with_name(f"{self.path.stem}-{ledger_id}.checkpoint")
+        return _memory_beside(self.path, ledger_id)
+
+    def recalled(self, ledger_id: UUID) -> list[Note]:
+        """Return what is remembered beside the key, and beside the one before; raise SigningRefused."""
+        paths = [_memory_beside(path, ledger_id) for path in (self.path, self.previous_path) if path is not None]
+        return [note for note in map(recall, paths) if note is not None]
 
 
 def read(settings: Settings) -> LogKeys:
@@ -64,11 +76,13 @@ def read(settings: Settings) -> LogKeys:
 
     Raises SettingMissing for a key that nobody named, SecretUnfit for one that cannot be used.
     """
-    mldsa44 = settings.log_mldsa44_key_file
+    mldsa44, previous = settings.log_mldsa44_key_file, settings.log_previous_key_file
     path, pem = _named(settings)
     return LogKeys(
         path=path,
         ed25519=ed25519_key(path, pem),
+        previous_path=previous,
+        previous=ed25519_key(previous, _held(previous)) if previous else None,
         mldsa44=_mldsa44_key(mldsa44) if mldsa44 else None,
         origin=settings.log_origin,
     )
@@ -104,6 +118,10 @@ def remember(path: Path, note: Note) -> None:
             os.fsync(file.fileno())
         draft.replace(path)
         synced(path.parent)
+
+
+def _memory_beside(path: Path, ledger_id: UUID) -> Path:
+    return path.with_name(f"{path.stem}-{ledger_id}.checkpoint")
 
 
 def _check_continues(last: Checkpoint, new: Checkpoint) -> None:

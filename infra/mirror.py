@@ -12,6 +12,7 @@ from uuid import UUID
 
 from domain.merkle import HASH_BYTES, TILE_HASHES
 from infra import checkpoint, event_log, signed_note, tiles, tree
+from infra.cosigner import Witnesses
 from infra.database import Connection, as_structs
 from infra.proofs import NotSealed
 from infra.signed_note import NoteMalformed
@@ -35,9 +36,14 @@ class FolderUnfit(Exception):
         super().__init__(str(self.__doc__).format(folder=folder, reason=reason))
 
 
-async def mirror(connection: Connection, ledger_id: UUID, folder: Path, progress: Progress) -> Sealed:
-    """Copy the log up to its last checkpoint, which is written last, and return it; raise NotSealed or FolderUnfit."""
-    sealed = await tree.read_checkpoint(connection, ledger_id)
+async def mirror(
+    connection: Connection, ledger_id: UUID, folder: Path, progress: Progress, witnesses: Witnesses | None = None
+) -> Sealed:
+    """Copy the log up to its last checkpoint, which is written last, and return it; raise NotSealed or FolderUnfit.
+
+    Where there are witnesses, it is the last that enough of them have cosigned.
+    """
+    sealed = await tree.read_published(connection, ledger_id, cosigned=witnesses is not None)
     if sealed is None:
         raise NotSealed("The log has no checkpoint yet.")
     _check_continues(folder, sealed)
@@ -49,16 +55,17 @@ async def mirror(connection: Connection, ledger_id: UUID, folder: Path, progress
             if place.level is None:
                 progress(place.number * TILE_HASHES + place.width, sealed.size)
     await _add_checkpoints(connection, ledger_id, folder / "checkpoints.ndjson", sealed.size)
-    write(folder / "policy", (await policy_of(connection, ledger_id)).encode())
+    write(folder / "policy", (await policy_of(connection, ledger_id, witnesses)).encode())
     write(folder / "checkpoint", sealed.note.encode())
     _forget_parts(folder, sealed.size)
     return sealed
 
 
-async def policy_of(connection: Connection, ledger_id: UUID) -> str:
-    """Return whose signatures are to be believed (C2SP tlog-policy): every key that has signed the log."""
+async def policy_of(connection: Connection, ledger_id: UUID, witnesses: Witnesses | None = None) -> str:
+    """Return whose signatures are to be believed (C2SP tlog-policy): keys that signed the log, witnesses, quorum."""
     keys = await tree.read_keys(connection, ledger_id)
-    return "".join([*(f"log {key}\n" for key in keys), "quorum none\n"])
+    lines = witnesses.lines if witnesses else ("quorum none",)
+    return "".join(f"{line}\n" for line in (*(f"log {key}" for key in keys), *lines))
 
 
 def entries_in(folder: Path, size: int) -> Iterator[tuple[int, bytes]]:

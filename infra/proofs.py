@@ -67,10 +67,13 @@ class ConsistencyProof(Struct, frozen=True, kw_only=True):
 
 
 async def prove_inclusion(
-    connection: Connection, ledger_id: UUID, position: int, *, size: int | None = None
+    connection: Connection, ledger_id: UUID, position: int, *, size: int | None = None, cosigned: bool = False
 ) -> InclusionProof:
-    """Return the proof of an entry in the tree of a size, or the last one; raise NotSealed or TreeDamaged."""
-    sealed = await _sealed(connection, ledger_id, size)
+    """Return the proof of an entry in the tree of a size, or the last one; raise NotSealed or TreeDamaged.
+
+    `cosigned` says that the last tree is the last that enough witnesses have cosigned.
+    """
+    sealed = await _sealed(connection, ledger_id, size, cosigned=cosigned)
     if not 0 < position <= sealed.size:
         raise NotSealed(f"Position {position:,} is not among the first {sealed.size:,}, which are sealed.")
     [text] = await event_log.read_texts(connection, ledger_id, position - 1, limit=1)
@@ -88,13 +91,14 @@ async def prove_inclusion(
 
 
 async def prove_consistency(
-    connection: Connection, ledger_id: UUID, old_size: int, *, size: int | None = None
+    connection: Connection, ledger_id: UUID, old_size: int, *, size: int | None = None, cosigned: bool = False
 ) -> ConsistencyProof:
     """Return the proof that the tree of a size, or the last one, begins with that of an older size.
 
+    `cosigned` says that the last tree is the last that enough witnesses have cosigned.
     Raises SizesOutOfOrder, NotSealed or TreeDamaged.
     """
-    sealed = await _sealed(connection, ledger_id, size)
+    sealed = await _sealed(connection, ledger_id, size, cosigned=cosigned)
     if old_size > sealed.size:
         raise SizesOutOfOrder(f"A tree of {sealed.size:,} entries does not begin with one of {old_size:,}.")
     return ConsistencyProof(
@@ -107,8 +111,8 @@ async def prove_consistency(
     )
 
 
-async def _sealed(connection: Connection, ledger_id: UUID, size: int | None) -> Sealed:
-    sealed = await tree.read_checkpoint(connection, ledger_id, size)
+async def _sealed(connection: Connection, ledger_id: UUID, size: int | None, *, cosigned: bool) -> Sealed:
+    sealed = await tree.read_published(connection, ledger_id, size, cosigned=cosigned)
     if sealed is None:
         which = "no checkpoint yet" if size is None else f"no checkpoint of {size:,} entries"
         raise NotSealed(f"The log has {which}.")

@@ -15,14 +15,21 @@ import structlog
 from psycopg.errors import InsufficientPrivilege
 
 from domain import merkle
+from domain.decider import stream_of
+from domain.events import LogKeyReplaced
 from domain.merkle import EMPTY_EDGE, HASH_BYTES, TILE_HASHES, Edge
 from infra import checkpoint, clock, election, log_keys, metrics, signed_note, tree
+from infra.batch import Appending
 from infra.checkpoint import Checkpoint
+from infra.commit import commit
 from infra.database import Connection, connect
+from infra.event_log import read_streams
 from infra.log_keys import LogKeys, SigningRefused
-from infra.signed_note import Note, NoteMalformed
+from infra.signed_note import ED25519, Note, NoteMalformed, VerifierKey
 from infra.tree import Sealed, TreeDamaged
 
+ACTOR: Final = "sealer"
+LOG_THING: Final = "log"
 LOOK_EVERY_SECONDS: Final = 0.1
 SEAL_EVERY_SECONDS: Final = 1.0
 SEAL_AT_ONCE_ENTRIES: Final = 1_000
@@ -49,9 +56,9 @@ class Seal:
         """Begin without having looked at the log."""
         self.ledger_id = ledger_id
         self.edge: Edge = EMPTY_EDGE
+        self._keys = keys
         self._origin = keys.origin_of(ledger_id)
         self._signers = keys.signers(ledger_id)
-        self._memory = keys.memory(ledger_id)
         self._resumed = False
         self._sealed_at = 0.0
         self._reviewed_at = 0.0
@@ -93,13 +100,13 @@ class Seal:
         if position < size:
             raise SigningRefused(f"the log ends at position {position:,}, but {size:,} entries were sealed")
         self.edge = await tree.read_edge(connection, self.ledger_id, size)
-        if last is not None:
-            self._check_signed(last)
-        remembered = log_keys.recall(self._memory)
-        if remembered is not None:
+        replaced = self._replaced(last) if last else None
+        for remembered in self._keys.recalled(self.ledger_id):
             await self._check_remembered(connection, remembered, position)
         self._reviewed = max(0, size - REVIEW_ENTRIES_MAX)
         await self.review(connection)
+        if replaced is not None:
+            await self._announce(connection, replaced)
         await tree.write_keys(connection, self.ledger_id, [signer.key for signer in self._signers], clock.now())
         self._resumed = True
         metrics.SEALING_REFUSED.set(0)
@@ -131,7 +138,7 @@ class Seal:
             signed = Checkpoint(self._origin, upto, merkle.edge_root(edge))
             now = clock.now()
             note = checkpoint.sign(signed, self._signers, timestamp=int(now.timestamp()))
-            await asyncio.to_thread(log_keys.remember, self._memory, note)
+            await asyncio.to_thread(log_keys.remember, self._keys.memory(self.ledger_id), note)
             sealed = Sealed(size=upto, root=signed.root, note=str(note))
             await tree.write_checkpoint(connection, self.ledger_id, sealed, now)
         self._sealed(edge)
@@ -170,17 +177,38 @@ class Seal:
         self._sealed_at = monotonic()
         metrics.SEALED_ENTRIES.set(self.size)
 
-    def _check_signed(self, last: Sealed) -> None:
-        key = self._signers[0].key
+    def _replaced(self, last: Sealed) -> VerifierKey | None:
+        """Return the key that signed last, where ours replaces it; raise SigningRefused when it was somebody else's."""
+        keys = [signer.key for signer in self._signers if signer.key.kind == ED25519]
         try:
             note = signed_note.parse(last.note.encode())
-            ours = key in checkpoint.signers_of(note, [key])
+            signed_by = checkpoint.signers_of(note, keys)
         except NoteMalformed as error:
             raise SigningRefused(f"the last checkpoint in the database is damaged: {error}") from error
-        if not ours:
-            raise SigningRefused(f"the last checkpoint in the database is not signed by the key {key}")
+        if not signed_by:
+            raise SigningRefused(f"the last checkpoint in the database is not signed by the key {keys[0]}")
         if checkpoint.parse(note.text) != Checkpoint(self._origin, last.size, merkle.edge_root(self.edge)):
             raise SigningRefused(f"the tree in the database is not the one that was signed at {last.size:,} entries")
+        return None if keys[0] in signed_by else signed_by[0]
+
+    async def _announce(self, connection: Connection, replaced: VerifierKey) -> None:
+        """Write into the log which key replaces which, if that is not there yet."""
+        event = LogKeyReplaced(old_key=str(replaced), new_key=str(self._signers[0].key))
+        stream = stream_of(LOG_THING, self.ledger_id)
+        recorded = (await read_streams(connection, self.ledger_id, [stream]))[stream]
+        if any(each.entry.event == event for each in recorded):
+            return
+        appending = Appending(
+            ledger_id=self.ledger_id,
+            subject=self.ledger_id,
+            stream=stream,
+            expected_version=len(recorded),
+            position=0,
+            events=(event,),
+            actor=ACTOR,
+        )
+        await commit(connection, self.ledger_id, [appending], clock.now)
+        log.info("log key replaced", ledger=str(self.ledger_id), old=event.old_key, new=event.new_key)
 
     async def _check_remembered(self, connection: Connection, note: Note, position: int) -> None:
         signed = checkpoint.parse(note.text)

@@ -20,7 +20,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     previous_secret_key: str | None
     signing_key_file: Path | None
     log_key_file: Path | None = None
+    log_previous_key_file: Path | None = None
     log_mldsa44_key_file: Path | None = None
+    log_policy_file: Path | None = None
     log_origin: str | None = None
     admin_email: str | None
     admin_password: str | None
@@ -59,7 +61,9 @@ def read(*, data_dir: Path | None = None) -> Settings:
         previous_secret_key=os.environ.get("LEDGER_PREVIOUS_SECRET_KEY") or None,
         signing_key_file=_path("LEDGER_SIGNING_KEY_FILE"),
         log_key_file=_path("LEDGER_LOG_KEY_FILE"),
+        log_previous_key_file=_path("LEDGER_PREVIOUS_LOG_KEY_FILE"),
         log_mldsa44_key_file=_path("LEDGER_LOG_MLDSA44_KEY_FILE"),
+        log_policy_file=_path("LEDGER_LOG_POLICY_FILE"),
         log_origin=os.environ.get("LEDGER_LOG_ORIGIN") or None,
         admin_email=os.environ.get("LEDGER_ADMIN_EMAIL") or None,
         admin_password=os.environ.get("LEDGER_ADMIN_PASSWORD") or None,

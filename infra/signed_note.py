@@ -99,6 +99,8 @@ def parse_key(text: str) -> VerifierKey:
     name, _, rest = text.partition("+")
     key_id, _, encoded = rest.partition("+")
     material = _unbase64(encoded)
+    if _base64(material) != encoded:
+        material = b""
     if not _NAME.fullmatch(name) or not material or len(material) - 1 != PUBLIC_KEY_BYTES.get(material[0]):
         raise NoteMalformed("this is no verifier key of a kind that is known here")
     key = VerifierKey(name, material[0], material[1:])
@@ -142,9 +144,8 @@ def _base64(raw: bytes) -> str:
 
 
 def _unbase64(text: str) -> bytes:
-    """Return what a text encodes; nothing when it is not what encoding that would give."""
+    """Return what a text encodes; nothing when it encodes nothing."""
     try:
-        raw = base64.b64decode(text, validate=True)
+        return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         return b""
-    return raw if _base64(raw) == text else b""

@@ -179,6 +179,15 @@ log_keys = Table(
     comment="The public keys of the log, as verifier keys of signed notes; the private ones are never in the database.",
 )
 
+log_cosigned = Table(
+    "log_cosigned",
+    metadata,
+    Column("ledger_id", Uuid, primary_key=True),
+    Column("size", BigInteger, primary_key=True),
+    Column("note", Text, nullable=False),
+    comment="Checkpoints that as many witnesses have cosigned as the policy asks for, with their cosignatures.",
+)
+
 users = Table(
     "users",
     metadata,

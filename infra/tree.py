@@ -131,6 +131,35 @@ async def read_checkpoint(connection: Connection, ledger_id: UUID, size: int | N
     return found[0] if found else None
 
 
+async def read_published(
+    connection: Connection, ledger_id: UUID, size: int | None = None, *, cosigned: bool
+) -> Sealed | None:
+    """Return the checkpoint of that size, or the last one, as everybody may see it; None when there is none.
+
+    `cosigned` says that the last one is the last that enough witnesses have cosigned. One that they have cosigned comes
+    with their cosignatures.
+    """
+    which = "AND size = %(size)s" if size is not None else "AND cosigned.note IS NOT NULL" if cosigned else ""
+    cursor = await connection.execute(
+        f"""
+        SELECT size, root, coalesce(cosigned.note, signed.note) AS note
+        FROM log_checkpoints AS signed LEFT JOIN log_cosigned AS cosigned USING (ledger_id, size)
+        WHERE ledger_id = %(ledger_id)s {which} ORDER BY size DESC LIMIT 1
+        """,
+        {"ledger_id": ledger_id, "size": size},
+    )
+    found = as_structs(await cursor.fetchall(), Sealed)
+    return found[0] if found else None
+
+
+async def write_cosigned(connection: Connection, ledger_id: UUID, size: int, note: str) -> None:
+    """Add a checkpoint that enough witnesses have cosigned."""
+    await connection.execute(
+        "INSERT INTO log_cosigned (ledger_id, size, note) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+        (ledger_id, size, note),
+    )
+
+
 async def unsealed_since(connection: Connection, ledger_id: UUID) -> datetime | None:
     """Return when the first entry was recorded that is in no signed tree; None when all are."""
     cursor = await connection.execute(

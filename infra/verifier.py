@@ -1,21 +1,20 @@
 """The core of the verifier: checks that an exported log is the one that was signed, trusting nobody.
 
 It imports nothing of this project, so that it can be read from end to end and run on its own:
-`python verifier.py FOLDER`. What it checks, by name:
+`python verifier.py FOLDER`. What entries say is counted again in `infra.recount`. Checked here is, by name:
 
 signatures    every checkpoint is signed by the log, and cosigned as the policy asks for
 consistency   every checkpoint, also those that an auditor kept, is a beginning of the one history in the folder
 tiles         every hash of the tree is the one that its entries lead to (RFC 6962, C2SP tlog-tiles)
 entries       every entry is the one that was hashed
-
-What the entries say is counted again in `infra.recount`.
 """
 
 import json
 import sys
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from heapq import merge
 from pathlib import Path
@@ -156,8 +155,17 @@ def parse_text(text: str) -> Checkpoint:
     return checkpoint
 
 
-def read_checkpoint(note: str, policy: Policy, report: Report, where: str) -> Checkpoint | None:
-    """Return the tree that a note speaks of, if the log has signed it and enough witnesses have cosigned it."""
+def parse_line(line: str) -> tuple[str, bytes]:
+    """Return the name and the signature in a line under a note; ValueError says that it is none."""
+    dash, name, encoded = line.split(" ")
+    signature = b64decode(encoded, validate=True)
+    if dash != "\N{EM DASH}" or b64encode(signature).decode() != encoded:
+        raise ValueError(f"the line of {name} is no signature")
+    return name, signature
+
+
+def read_checkpoint(note: str, policy: Policy, report: Report, where: str, *, quorum: bool) -> Checkpoint | None:
+    """Return the tree of a note, if the log has signed it and, for a quorum, enough witnesses have cosigned it."""
     report.checked["signatures"] += 1
     text, border, rest = note.rpartition("\n\n")
     text += "\n"
@@ -166,8 +174,7 @@ def read_checkpoint(note: str, policy: Policy, report: Report, where: str) -> Ch
     try:
         checkpoint = parse_text(text)
         for line in rest.removesuffix("\n").split("\n") if border else []:
-            _, name, encoded = line.split(" ")
-            signature = b64decode(encoded, validate=True)
+            name, signature = parse_line(line)
             for witness, key in keys:
                 if (key.name, key.id) == (name, signature[:4]):
                     if not key.signed(text, signature[4:]):
@@ -180,7 +187,7 @@ def read_checkpoint(note: str, policy: Policy, report: Report, where: str) -> Ch
         return None
     if not signed:
         report.wrong("signatures", f"{where}: no key of the log {checkpoint.origin} has signed it")
-    elif not policy.satisfied(cosigners):
+    elif quorum and not policy.satisfied(cosigners):
         report.wrong("signatures", f"{where}: too few witnesses have cosigned it")
     else:
         return checkpoint
@@ -224,9 +231,8 @@ class Tree:
 
     def finish(self, tile: TileReader) -> None:
         """Check the tiles at the right edge."""
-        for level in range(1, len(self._edge)):
-            if self._edge[level]:
-                self._check_tile(level, tile)
+        for level in filter(self._edge.__getitem__, range(1, len(self._edge))):
+            self._check_tile(level, tile)
 
     def _check_tile(self, level: int, tile: TileReader) -> None:
         hashes = self._edge[level]
@@ -238,19 +244,16 @@ class Tree:
     def _check_root(self, checkpoint: Checkpoint, where: str, hashes: bytes) -> None:
         self._report.checked["consistency"] += 1
         added = checkpoint.size - self.size
-        parts = [*self._edge[:0:-1], hashes[: max(added, 0) * HASH_BYTES]]
-        if added < 0 or _root(parts) != checkpoint.root:
+        if added < 0 or _root([*self._edge[:0:-1], hashes[: added * HASH_BYTES]]) != checkpoint.root:
             detail = f"{where}: the tree of {checkpoint.size:,} entries is not the one that was signed, or out of order"
             self._report.wrong("consistency", detail)
 
     def say_which(self, entries: Sequence[bytes], tile: TileReader) -> None:
         """Note which entries of the next bundle are not those in the tree."""
-        number = self.size // WIDTH
-        stored = tile(0, number, len(entries)) or tile(0, number, WIDTH) or b""
+        stored = tile(0, self.size // WIDTH, len(entries)) or tile(0, self.size // WIDTH, WIDTH) or b""
         for at, entry in enumerate(entries[:WIDTH]):
             if sha256(b"\x00" + entry).digest() != stored[at * HASH_BYTES :][:HASH_BYTES]:
-                detail = "the entry is not the one whose hash is in the tree"
-                self._report.wrong("entries", detail, self.size + at + 1)
+                self._report.wrong("entries", "the entry is not the one whose hash is in the tree", self.size + at + 1)
 
 
 def _top(hashes: bytes) -> bytes:
@@ -279,10 +282,8 @@ def _root(parts: Iterable[bytes]) -> bytes:
 
 def place(level: int | str, number: int, width: int) -> str:
     """Return where a tile, or a bundle of entries, is in the folder."""
-    digits = f"{number:03d}"
-    digits = digits.zfill(-(-len(digits) // 3) * 3)
-    parts = [digits[at : at + 3] for at in range(0, len(digits), 3)]
-    path = "/".join([*(f"x{part}" for part in parts[:-1]), parts[-1]])
+    groups = [digits.zfill(3) for digits in f"{number:,}".split(",")]
+    path = "/".join([*(f"x{digits}" for digits in groups[:-1]), groups[-1]])
     return f"tile/{level}/{path}" + (f".p/{width}" if width < WIDTH else "")
 
 
@@ -306,10 +307,12 @@ def notes_in(path: Path) -> Iterator[tuple[str, str]]:
                 yield f"{path.name}, line {number}", line
 
 
-def signed_trees(notes: Iterable[tuple[str, str]], policy: Policy, report: Report) -> Iterator[Signed]:
+def signed_trees(
+    notes: Iterable[tuple[str, str]], policy: Policy, report: Report, *, quorum: bool = False
+) -> Iterator[Signed]:
     """Yield the trees that were signed, of notes with their names."""
     for where, note in notes:
-        checkpoint = read_checkpoint(note, policy, report, where)
+        checkpoint = read_checkpoint(note, policy, report, where, quorum=quorum)
         if checkpoint is not None:
             yield checkpoint, where
 
@@ -319,10 +322,10 @@ def verify_folder(
 ) -> None:
     """Check a folder, and hand every entry with its position to `each`, in order; `kept` are notes with their names."""
     latest = (folder / "checkpoint").read_text(encoding="utf-8", errors="replace")
-    last = list(signed_trees([("checkpoint", latest)], policy, report))
+    last = list(signed_trees([("checkpoint", latest)], policy, report, quorum=True))
     size = last[0][0].size if last else 0
-    own = signed_trees(notes_in(folder / "checkpoints.ndjson"), policy, report)
-    signed = merge(sorted(signed_trees(kept, policy, report)), own, last, key=lambda each: each[0].size)
+    own, held = (signed_trees(notes, policy, report) for notes in (notes_in(folder / "checkpoints.ndjson"), kept))
+    signed = merge(sorted(held), own, last, key=lambda each: each[0].size)
     waiting = next(signed, None)
 
     def tile(level: int, number: int, width: int) -> bytes | None:
@@ -357,18 +360,18 @@ def verify_folder(
 def verify_proof(proof: str, policy: Policy, report: Report) -> bytes | None:
     """Check a proof (C2SP tlog-proof) that holds its entry as extra data, and return the entry if the proof holds."""
     head, _, note = proof.partition("\n\n")
-    checkpoint = read_checkpoint(note, policy, report, "the proof")
+    checkpoint = read_checkpoint(note, policy, report, "the proof", quorum=True)
     if checkpoint is None:
         return None
-    try:
+    report.checked["entries"] += 1
+    entry, holds = b"", False
+    with suppress(ValueError):
         version, extra, index, *lines = head.split("\n")
         entry = b64decode(extra.removeprefix("extra "), validate=True)
         number, last = int(index.removeprefix("index ")), checkpoint.size - 1
-        hashed = sha256(b"\x00" + entry).digest()
-        report.checked["entries"] += 1
-        fits = version == "c2sp.org/tlog-proof@v1" and 0 <= number <= last
+        hashed, sound = sha256(b"\x00" + entry).digest(), version == "c2sp.org/tlog-proof@v1" and 0 <= number <= last
         for sibling in (b64decode(line, validate=True) for line in lines):
-            fits &= len(sibling) == HASH_BYTES and last > 0
+            sound &= len(sibling) == HASH_BYTES and last > 0
             if number % 2 or number == last:
                 hashed = sha256(b"\x01" + sibling + hashed).digest()
                 while number and not number % 2:
@@ -376,23 +379,20 @@ def verify_proof(proof: str, policy: Policy, report: Report) -> bytes | None:
             else:
                 hashed = sha256(b"\x01" + hashed + sibling).digest()
             number, last = number >> 1, last >> 1
-    except ValueError as error:
-        report.wrong("entries", f"the proof cannot be understood: {error}")
-        return None
-    if fits and last == 0 and hashed == checkpoint.root:
-        return entry
-    report.wrong("entries", "the proof does not lead from its entry to the root that was signed")
-    return None
+        holds = sound and last == 0 and hashed == checkpoint.root
+    if not holds:
+        report.wrong("entries", "the proof does not lead from its entry to the root that was signed")
+    return entry if holds else None
 
 
 def main() -> int:
     """Check the folder that the command line names, and say what was found."""
-    folder = Path(sys.argv[1])
-    report = Report()
+    folder, report = Path(sys.argv[1]), Report()
     policy = parse_policy((folder / "policy").read_text(encoding="utf-8"))
     verify_folder(folder, policy, (), report, lambda _position, _entry: None)
-    sys.stdout.writelines(f"{check:<12} {count:>12,} checked\n" for check, count in report.checked.items())
-    sys.stdout.writelines(f"{finding.check}: {finding.detail} ({finding.position})\n" for finding in report.findings)
+    checked = [f"{check:<12} {count:>12,} checked\n" for check, count in report.checked.items()]
+    wrong = [f"{finding.check}: {finding.detail} ({finding.position})\n" for finding in report.findings]
+    sys.stdout.writelines(checked + wrong)
     return 1 if report.found else 0
 
 

@@ -101,11 +101,13 @@ class _Inspection:
 
     async def run(self, kept: Iterable[tuple[str, str]], progress: Progress) -> None:
         head = await read_head(self._connection, self._ledger_id)
-        sealed = await tree.read_checkpoint(self._connection, self._ledger_id)
+        cosigned = self._policy.quorum != "none"
+        sealed = await tree.read_published(self._connection, self._ledger_id, cosigned=cosigned)
         size = sealed.size if sealed else 0
         signed = sorted(signed_trees(kept, self._policy, self._report))
         if sealed is not None:
-            signed += signed_trees([("the last checkpoint", sealed.note)], self._policy, self._report)
+            notes = [("the last checkpoint", sealed.note)]
+            signed += signed_trees(notes, self._policy, self._report, quorum=True)
         await self._read_standing()
         await self._compare_standing(0)
         position = 0

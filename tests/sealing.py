@@ -4,12 +4,15 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from domain import merkle
 from infra import tree
 from infra.database import Connection
-from infra.log_keys import LogKeys
+from infra.log_keys import LogKeys, SigningRefused
+from infra.sealer import Seal
+from infra.tree import TreeDamaged
 from tests.writing import rows
 
 FILL: Final = """
@@ -70,3 +73,31 @@ async def edit(owner: Connection, ledger_id: UUID, position: int, entry: str) ->
     change = "UPDATE events SET entry = %s::json WHERE ledger_id = %s AND position = %s"
     await meddle(owner, change, entry, ledger_id, position)
     return str(row["entry"])
+
+
+async def sealed(connection: Connection, keys: LogKeys, ledger_id: UUID, count: int) -> Seal:
+    """Append entries and seal them."""
+    position = await fill(connection, ledger_id, count)
+    seal = Seal(keys, ledger_id)
+    await seal.look(connection, position)
+    assert seal.size == position
+    return seal
+
+
+async def signed_sizes(connection: Connection, ledger_id: UUID) -> list[int]:
+    """Return the sizes that were ever signed."""
+    found = await rows(connection, "SELECT size FROM log_checkpoints WHERE ledger_id = %s ORDER BY size", ledger_id)
+    return [row["size"] for row in found]
+
+
+async def refused(connection: Connection, keys: LogKeys, ledger_id: UUID) -> str:
+    """Return why a sealer that starts now signs nothing, having seen that it does not."""
+    before = await signed_sizes(connection, ledger_id)
+    [head] = await rows(connection, "SELECT position FROM ledger_heads WHERE ledger_id = %s", ledger_id)
+    with pytest.raises((SigningRefused, TreeDamaged)) as raised:
+        await Seal(keys, ledger_id).resume(connection, head["position"])
+    seal = Seal(keys, ledger_id)
+    await seal.look(connection, head["position"])
+    await seal.look(connection, head["position"] + 5_000)
+    assert await signed_sizes(connection, ledger_id) == before
+    return str(raised.value)

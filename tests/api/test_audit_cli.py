@@ -1,16 +1,21 @@
 """`ledger audit`: exporting, proving and verifying from the command line, and what its exit status says."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from random import Random
+from time import monotonic, sleep
 
+import httpx
 import pytest
 from click.testing import CliRunner, Result
 
 from api.cli import ledger
+from tests.running import free_port
 from tests.tamper.exports import roll_back
 
 Run = Callable[..., Result]
@@ -35,7 +40,7 @@ def test_a_ledger_is_exported_and_verified(run: Run, tmp_path: Path) -> None:
     assert made["size"] > 700
     assert json.loads((tmp_path / "export" / "manifest.json").read_text()) == made
     verdict = run("verify", tmp_path / "export").output
-    assert "taken from what is verified" in verdict
+    assert "as the ledger itself says" in verdict
     assert "Everything is right." in verdict
     assert "bean-check" in verdict
     again = run("export", tmp_path / "export")
@@ -89,7 +94,9 @@ def test_an_entry_is_proved(run: Run, evening_export: Path, tmp_path: Path) -> N
     assert "Everything is right." in verdict
     proof.write_text(proof.read_text().replace("index 299", "index 298"))
     assert "does not lead" in run("verify", proof, "--key", key, status=1).output
-    run("verify", proof, status=2)
+    assert "does not lead" in run("verify", proof, status=1).output
+    nowhere = CliRunner().invoke(ledger, ["audit", "verify", str(proof), "--data-dir", str(tmp_path / "nowhere")])
+    assert (nowhere.exit_code, "--key" in nowhere.output) == (2, True)
 
 
 def test_a_live_ledger_is_verified(run: Run) -> None:
@@ -110,3 +117,32 @@ def test_what_cannot_be_run_is_status_2(run: Run, evening_export: Path, tmp_path
     asked = subprocess.run([*command, "verify", str(tmp_path)], capture_output=True, text=True, check=False)
     assert asked.returncode == 2
     assert "is no export" in asked.stderr
+
+
+def test_a_witness_is_served(tmp_path: Path) -> None:
+    """The command says the witness's key and where it listens, and answers there as a witness does."""
+    (tmp_path / "policy").write_text("log example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k\n")
+    port = free_port()
+    command = [sys.executable, "-m", "api.cli", "audit", "witness", str(tmp_path / "witness"), "--name", "w.example"]
+    command += ["--policy", str(tmp_path / "policy"), "--port", str(port)]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as run:
+        try:
+            assert run.stdout is not None
+            said = run.stdout.readline().split()
+            assert said[:2] == ["witness", "w.example"]
+            assert said[2].startswith("w.example+")
+            answer = asked_until_it_listens(f"{said[3]}/add-checkpoint")
+            assert answer.status_code == 400
+        finally:
+            run.terminate()
+
+
+def asked_until_it_listens(url: str) -> httpx.Response:
+    """Return the answer to a request that is none."""
+    deadline = monotonic() + 20
+    while monotonic() < deadline:
+        with suppress(httpx.TransportError):
+            return httpx.post(url, content=b"nonsense")
+        sleep(0.05)
+    raise AssertionError("nobody listens")

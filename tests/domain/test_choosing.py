@@ -393,15 +393,7 @@ def test_members_are_the_bits_that_are_set(numbers: set[int]) -> None:
 
 def test_the_campaigns_of_an_inactive_advertiser_rest() -> None:
     """What an advertiser that was made inactive has running is not shown, and nobody else's rests with it."""
-    catalogue = catalogue_of()
-    active = AdvertiserTerms(name="Shoes")
+    active, things = AdvertiserTerms(name="Shoes"), structs.asdict(catalogue_of())
     for terms, shown_ones in ((active, 1), (structs.replace(active, status="inactive"), 0)):
-        advertiser = Advertiser(terms=terms)
-        snapshot = index(
-            position=1,
-            campaigns=catalogue.campaigns,
-            creatives=catalogue.creatives,
-            slots=catalogue.slots,
-            advertisers={ADVERTISER_ID: advertiser},
-        )
+        snapshot = index(position=1, advertisers={ADVERTISER_ID: Advertiser(terms=terms)}, **things)
         assert len(snapshot.lineups[SLOT_ID].candidates) == shown_ones

@@ -13,7 +13,7 @@ from msgspec import structs
 from infra import checkpoint, log_keys
 from infra.checkpoint import Checkpoint
 from infra.keys import SecretUnfit
-from infra.log_keys import SigningRefused
+from infra.log_keys import LogKeys, SigningRefused
 from infra.settings import SettingMissing, Settings
 from infra.signed_note import COSIGNATURE_MLDSA44, ED25519, Note
 from tests.sealing import log_keys_in
@@ -92,6 +92,24 @@ def test_a_second_key_signs_too(tmp_path: Path) -> None:
     wrong = written(tmp_path / "wrong.pem", Ed25519PrivateKey.generate())
     with pytest.raises(SecretUnfit, match="not an ML-DSA-44 key"):
         log_keys.read(structs.replace(settings(tmp_path), log_mldsa44_key_file=wrong))
+
+
+def test_a_key_may_replace_another(tmp_path: Path) -> None:
+    """With the previous key named as well, both sign, and what either remembers counts."""
+    old = written(tmp_path / "old.pem", Ed25519PrivateKey.generate())
+    new = written(tmp_path / "new.pem", Ed25519PrivateKey.generate())
+    named = structs.replace(settings(tmp_path), log_key_file=new, log_previous_key_file=old)
+    keys = log_keys.read(named)
+    assert [signer.key.kind for signer in keys.signers(LEDGER)] == [ED25519, ED25519]
+    assert keys.recalled(LEDGER) == []
+    before = log_keys.read(structs.replace(named, log_key_file=old, log_previous_key_file=None))
+    log_keys.remember(before.memory(LEDGER), signed(3))
+    assert keys.recalled(LEDGER) == [signed_last(before)]
+
+
+def signed_last(keys: LogKeys) -> Note | None:
+    """Return what is remembered beside a key."""
+    return log_keys.recall(keys.memory(LEDGER))
 
 
 def test_a_log_may_be_named(tmp_path: Path) -> None:

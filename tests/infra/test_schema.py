@@ -127,6 +127,7 @@ async def test_the_service_has_no_more_rights_than_it_needs(pool: Pool) -> None:
         "idempotency_keys",
         "ledgers",
         "log_checkpoints",
+        "log_cosigned",
         "log_keys",
     }
     assert {table for table, may in rights.items() if may == {"INSERT", "SELECT", "UPDATE"}} == {

@@ -17,7 +17,18 @@ from infra.database import Connection, Pool, connect
 from infra.log_keys import LogKeys, SigningRefused
 from infra.sealer import Overtaken, Seal
 from infra.tree import TreeDamaged
-from tests.sealing import cut, edit, fill, leaves, log_keys_in, meddle, roll_back_tree
+from tests.sealing import (
+    cut,
+    edit,
+    fill,
+    leaves,
+    log_keys_in,
+    meddle,
+    refused,
+    roll_back_tree,
+    sealed,
+    signed_sizes,
+)
 from tests.writing import eventually, owning, rows
 
 
@@ -39,34 +50,6 @@ async def owner(database_url: str) -> AsyncIterator[Connection]:
     """A connection of the database's owner."""
     async with owning(database_url) as opened:
         yield opened
-
-
-async def sealed(connection: Connection, keys: LogKeys, ledger_id: UUID, count: int) -> Seal:
-    """Append entries and seal them."""
-    position = await fill(connection, ledger_id, count)
-    seal = Seal(keys, ledger_id)
-    await seal.look(connection, position)
-    assert seal.size == position
-    return seal
-
-
-async def signed_sizes(connection: Connection, ledger_id: UUID) -> list[int]:
-    """Return the sizes that were ever signed."""
-    found = await rows(connection, "SELECT size FROM log_checkpoints WHERE ledger_id = %s ORDER BY size", ledger_id)
-    return [row["size"] for row in found]
-
-
-async def refused(connection: Connection, keys: LogKeys, ledger_id: UUID) -> str:
-    """Return why a sealer that starts now signs nothing, having seen that it does not."""
-    before = await signed_sizes(connection, ledger_id)
-    [head] = await rows(connection, "SELECT position FROM ledger_heads WHERE ledger_id = %s", ledger_id)
-    with pytest.raises((SigningRefused, TreeDamaged)) as raised:
-        await Seal(keys, ledger_id).resume(connection, head["position"])
-    seal = Seal(keys, ledger_id)
-    await seal.look(connection, head["position"])
-    await seal.look(connection, head["position"] + 5_000)
-    assert await signed_sizes(connection, ledger_id) == before
-    return str(raised.value)
 
 
 @pytest.mark.parametrize("count", [1, 255, 256, 257, 70_000])

@@ -207,12 +207,12 @@ def test_cosignatures_and_quorums_are_checked(kind: int) -> None:
     for cosigners, enough in cases.items():
         note = checkpoint.sign(tree, [log, *(witnesses[number] for number in cosigners)], timestamp=7)
         report = Report()
-        found = read_checkpoint(str(note), policy, report, "here")
+        found = read_checkpoint(str(note), policy, report, "here", quorum=True)
         assert (found is not None) == enough
         assert bool(report.findings) != enough
     anyone = parse_policy(f"log {log.key}\n{named}group some any W1 W2\nquorum some\n")
     note = checkpoint.sign(tree, [log, witnesses[1]], timestamp=7)
-    assert read_checkpoint(str(note), anyone, Report(), "here") == (5, bytes(32), ORIGIN)
+    assert read_checkpoint(str(note), anyone, Report(), "here", quorum=True) == (5, bytes(32), ORIGIN)
 
 
 def test_a_second_key_of_the_log_is_checked() -> None:
@@ -220,13 +220,13 @@ def test_a_second_key_of_the_log_is_checked() -> None:
     first, second = signer(ED25519), signer(COSIGNATURE_MLDSA44)
     policy = parse_policy(f"log {first.key}\nlog {second.key}\nquorum none\n")
     note = checkpoint.sign(Checkpoint(ORIGIN, 5, bytes(32)), [first, second], timestamp=7)
-    assert read_checkpoint(str(note), policy, Report(), "here")
+    assert read_checkpoint(str(note), policy, Report(), "here", quorum=True)
     one, two = note.signatures
     report = Report()
     forged = note._replace(signatures=(one, two._replace(signature=bytes(len(two.signature)))))
-    assert read_checkpoint(str(forged), policy, report, "here") is None
+    assert read_checkpoint(str(forged), policy, report, "here", quorum=True) is None
     assert "not over this text" in report.findings[0].detail
-    assert read_checkpoint(str(note._replace(signatures=(two,))), policy, report, "here") is None
+    assert read_checkpoint(str(note._replace(signatures=(two,))), policy, report, "here", quorum=True) is None
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_a_second_key_of_the_log_is_checked() -> None:
 def test_what_is_no_checkpoint_is_found(note: str) -> None:
     """Whatever cannot be read as a signed checkpoint is reported, and never an error of the program."""
     report = Report()
-    assert read_checkpoint(note, Policy([signer(ED25519).key], {}, {}, "none"), report, "here") is None  # type: ignore[list-item]  # a key is a key
+    assert read_checkpoint(note, Policy([signer(ED25519).key], {}, {}, "none"), report, "here", quorum=True) is None  # type: ignore[list-item]  # a key is a key
     assert [finding.check for finding in report.findings] == ["signatures"]
 
 
