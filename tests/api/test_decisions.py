@@ -3,8 +3,8 @@
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any, Final
@@ -333,14 +333,17 @@ def frozen(url: str) -> Iterator[None]:
         server = psutil.Process(pid).parent()
         assert server is not None
         standing = [server, *server.children(recursive=True)]
-    for process in standing:
-        os.kill(process.pid, signal.SIGSTOP)
     try:
+        _send(signal.SIGSTOP, standing)
         yield
     finally:
-        for process in reversed(standing):
-            if process.is_running():
-                os.kill(process.pid, signal.SIGCONT)
+        _send(signal.SIGCONT, reversed(standing))
+
+
+def _send(number: int, processes: Iterable[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(ProcessLookupError):  # a backend or a worker may just have ended
+            os.kill(process.pid, number)
 
 
 def test_no_database_is_asked(page: Page, service: Service, cluster_url: str) -> None:
