@@ -13,13 +13,13 @@ from tests.writing import owning
 
 READ_MODELS: Final = ("advertisers", "campaigns", "creatives", "slots", "spendings", "deliveries", "histories")
 CHANGED: Final = {
-    "bigint": "coalesce({0}, 0) + 1",
-    "integer": "coalesce({0}, 0) + 1",
-    "smallint": "coalesce({0}, 0) + 1",
+    "bigint": "coalesce({0}, 0) + 1000",
+    "integer": "coalesce({0}, 0) + 1000",
+    "smallint": "coalesce({0}, 0) + 1000",
     "text": "coalesce({0}, '') || 'x'",
     "uuid": "gen_random_uuid()",
     "date": "coalesce({0}, '2026-01-01') + 1",
-    "timestamp with time zone": "coalesce({0}, now()) + interval '1 hour'",
+    "timestamp with time zone": "coalesce({0}, now()) + interval '100 hours'",
     "jsonb": "jsonb_build_object('changed', {0})",
 }
 
