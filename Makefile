@@ -7,7 +7,7 @@ READY := .venv/.ready
 TEST_PROCESSES_MAX ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test bench bench-peers lock clean
+.PHONY: help setup run test bench bench-peers tamper lock clean
 
 help: ## List what can be done here
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do printf 'make %-11s %s\n' "$$name" "$$what"; done
@@ -50,6 +50,9 @@ build/peers-venv/.ready: tests/bench/peers.txt
 	$(PYTHON) -m venv build/peers-venv
 	build/peers-venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/bench/peers.txt
 	@touch $@
+
+tamper: $(READY) ## Tamper with a log in every way, a thousand times each, and see that all is found
+	@$(BIN)/python -m tests.tamper --cases 1000
 
 lock: $(READY) ## Write requirements.lock anew from pyproject.toml; newer versions with ARGS=--upgrade
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --universal --group dev --python-version 3.11 \
