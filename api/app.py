@@ -105,8 +105,9 @@ def _running(found: Settings) -> Callable[[Litestar], AbstractAsyncContextManage
             url = await asyncio.to_thread(held.enter_context, installation.database(found))
             async with serving(url, found) as services:
                 app.state.services = services
-                # The server above this worker would start another; an orphan's parent is the machine's first process.
-                stop = {os.getpid(), os.getppid()} - {1}
+                # The server above this worker, which ends its workers and would start another if one ended by itself;
+                # or the worker, if that server is gone: an orphan's parent is the machine's first process.
+                stop = [process for process in (os.getppid(), os.getpid()) if process != 1]
                 with hung_on(found.lifeline, stop=stop, tell=services.stopping.set):
                     yield
 

@@ -3,15 +3,13 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Collection, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 
 @contextmanager
-def hung_on(
-    descriptor: int | None, *, stop: Collection[int], tell: Callable[[], None] = lambda: None
-) -> Iterator[None]:
-    """Ask processes to end in an orderly way when the other end of the pipe is closed, and `tell` this one."""
+def hung_on(descriptor: int | None, *, stop: Sequence[int], tell: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """When the other end of the pipe closes, `tell` this process and ask the first of `stop` that is there to end."""
     if descriptor is None:
         yield
         return
@@ -23,6 +21,7 @@ def hung_on(
         for process in stop:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGTERM)
+                return
 
     loop.add_reader(descriptor, ended)
     try:
