@@ -275,7 +275,7 @@ KINDS: Final = (
     Kind("insider: dropped entry", by_insider(drop), "consistency", kept=True),
     Kind("insider: inserted entry", by_insider(insert), "consistency", kept=True),
     Kind("insider: swapped entries", by_insider(swap), "consistency", kept=True),
-    Kind("insider: repeated entry", by_insider(repeat), "consistency", kept=True),
+    Kind("insider: repeated entry", by_insider(repeat), "structure", kept=True),
     Kind("insider: rolled back", roll_back, "consistency", kept=True),
     Kind("insider: billed over a budget", by_insider(bill_anyway), "money"),
     Kind("insider: billed more than the price", by_insider(overcharge), "money"),
