@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
@@ -16,6 +16,8 @@ import httpx
 import psutil
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from infra import embedded
 
 START_SECONDS_MAX = 40
 ADMIN_EMAIL = "admin@example.com"
@@ -60,18 +62,37 @@ class Service:
         """Kill all of its processes at once, as a power cut would; PostgreSQL too, where it is the service's own."""
         assert self.process is not None
         top = psutil.Process(self.process.pid)
-        doomed = [top, *top.children(recursive=True)]
-        doomed += [each for each in psutil.process_iter(["cmdline"]) if self._is_own_postgres(each)]
-        for each in doomed:
-            with suppress(psutil.NoSuchProcess):
-                each.kill()
-        psutil.wait_procs(doomed, timeout=10)
+        killed([top, *top.children(recursive=True), *self.postgres()])
         self.process.wait(10)
         self.process = None
 
+    def web_workers(self) -> list[psutil.Process]:
+        """Return the processes that answer requests."""
+        (server,) = self._children("granian")
+        return [each for each in server.children() if not _says(each, "resource_tracker")]
+
+    def background(self) -> psutil.Process:
+        """Return the process that does the background work."""
+        (worker,) = self._children("work")
+        return worker
+
+    def postgres(self) -> list[psutil.Process]:
+        """Return the processes of the service's own PostgreSQL, the first of them first."""
+        found = [each for each in psutil.process_iter() if self._is_own_postgres(each)]
+        return found + [child for each in found for child in each.children(recursive=True)]
+
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """The URL of its database, as its owner reaches it."""
+        if url := self.environment.get("LEDGER_DATABASE_URL"):
+            yield url
+        else:
+            with embedded.attach(self.data_dir) as url:
+                yield url
+
     def client(self, **options: Any) -> httpx.Client:
         """Return a client without credentials."""
-        return httpx.Client(base_url=self.url, timeout=20, **options)
+        return httpx.Client(**{"base_url": self.url, "timeout": 20, **options})
 
     def signed_in(self, email: str = ADMIN_EMAIL, password: str = ADMIN_PASSWORD) -> httpx.Client:
         """Return a client of a person who has signed in."""
@@ -81,10 +102,12 @@ class Service:
         client.headers["Authorization"] = f"Bearer {tokens.json()['access_token']}"
         return client
 
+    def _children(self, word: str) -> list[psutil.Process]:
+        assert self.process is not None
+        return [each for each in psutil.Process(self.process.pid).children() if _says(each, word)]
+
     def _is_own_postgres(self, process: psutil.Process) -> bool:
-        with suppress(psutil.Error):
-            return str(self.data_dir / "postgres") in " ".join(process.info["cmdline"] or [])
-        return False
+        return _says(process, str(self.data_dir / "postgres")) and _says(process, "-D")
 
 
 @contextmanager
@@ -97,6 +120,20 @@ def running(data_dir: Path, **options: Any) -> Iterator[Service]:
         yield service
     finally:
         service.stop()
+
+
+def killed(processes: Sequence[psutil.Process]) -> None:
+    """Kill processes at once, and wait until they are gone."""
+    for each in processes:
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
+    assert psutil.wait_procs(processes, timeout=10)[1] == []
+
+
+def _says(process: psutil.Process, word: str) -> bool:
+    with suppress(psutil.Error):
+        return word in process.cmdline()
+    return False
 
 
 def free_port() -> int:

@@ -1,0 +1,43 @@
+"""Fixtures for tests of faults: a service with its own PostgreSQL, at work for a whole module."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from tests.api.pages import Page
+from tests.faults.traffic import Traffic, market
+from tests.running import Service, running
+from tests.world import World
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    """A service with two web workers and a PostgreSQL of its own."""
+    # Not below pytest's own folder, which another run closes to the account that PostgreSQL runs as.
+    with TemporaryDirectory() as folder, running(Path(folder) / "data", workers=2) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def world(service: Service) -> Iterator[World]:
+    """An admin at work."""
+    with closing(service.signed_in()) as admin:
+        made = World(service, admin)
+        yield made
+        for client in made.clients:
+            client.close()
+
+
+@pytest.fixture(scope="module")
+def traffic() -> Traffic:
+    """All that is asked of the module's service."""
+    return Traffic()
+
+
+@pytest.fixture
+def page(world: World) -> Page:
+    """A slot and campaigns with every kind of limit, none of which is spent yet."""
+    return market(world)
