@@ -22,6 +22,9 @@ from infra.settings import Settings
 BACKLOG_CONNECTIONS: Final = 2_048
 HEADER_READ_MILLISECONDS_MAX: Final = 10_000
 STOP_SECONDS_MAX: Final = 30
+MARGIN_SECONDS: Final = 5
+"""For so much longer the web server is waited for than it waits for its workers, which would else be left behind."""
+
 LOOK_EVERY_SECONDS: Final = 0.5
 
 log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
@@ -69,7 +72,7 @@ def serve(
         if beside is not None:
             stack.enter_context(beside(url))
         with suppress(KeyboardInterrupt):
-            _supervise(commands, found, Path(metrics_dir) if workers > 1 else None, log_level)
+            _supervise(commands, found, url, Path(metrics_dir) if workers > 1 else None, log_level)
 
 
 def address_of(host: str, port: int) -> str:
@@ -120,15 +123,17 @@ def _web(address: str, port: int, workers: int) -> list[str]:
 
 
 def _supervise(
-    commands: Mapping[str, Sequence[str]], found: Settings, metrics_dir: Path | None, log_level: str
+    commands: Mapping[str, Sequence[str]], found: Settings, url: str, metrics_dir: Path | None, log_level: str
 ) -> None:
-    """Keep a process for each command running, until interrupted; then end them and wait."""
+    """Keep a process for each command running, and the service's own PostgreSQL, until interrupted; then end them."""
     lifeline, end = os.pipe()
     environment = settings.handed_down(data_dir=found.data_dir, lifeline=lifeline, metrics_dir=metrics_dir)
     environment["LEDGER_LOG_LEVEL"] = log_level
 
     def start(command: Sequence[str]) -> subprocess.Popen[Any]:
-        return subprocess.Popen(command, env=environment, pass_fds=(lifeline,))  # noqa: S603  our own programs
+        # In a group of its own, where it gets no signal of the terminal beside ours.
+        grouped: dict[str, Any] = {"pass_fds": (lifeline,), "process_group": 0}
+        return subprocess.Popen(command, env=environment, **grouped)  # noqa: S603  our own programs
 
     running = {name: start(command) for name, command in commands.items()}
     try:
@@ -137,14 +142,25 @@ def _supervise(
                 if process.poll() is not None:
                     log.error("process ended", process=name, status=process.returncode)
                     running[name] = start(commands[name])
+            if found.embedded:
+                _revive(found, url)
             sleep(LOOK_EVERY_SECONDS)
     finally:
-        os.close(end)  # first: the server waits for whoever follows the log, and they are told by this
+        os.write(end, b".")  # first: the server waits for whoever follows the log, and they are told by this
         for process in running.values():
             process.terminate()
         for process in running.values():
             try:
-                process.wait(STOP_SECONDS_MAX)
+                process.wait(STOP_SECONDS_MAX + MARGIN_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
+        os.close(end)
         os.close(lifeline)
+
+
+def _revive(found: Settings, url: str) -> None:
+    try:
+        if embedded.revive(found.data_dir, url):
+            log.error("PostgreSQL had ended, and was started again")
+    except embedded.PostgresFailed as error:
+        log.error("PostgreSQL has ended", reason=str(error))  # noqa: TRY400  the sentence says it all

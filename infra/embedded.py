@@ -26,6 +26,7 @@ from time import sleep
 from urllib.parse import quote
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 POSTGRES_VERSION = "18"  # of a new cluster; one that is there runs on the version that made it
 START_SECONDS_MAX = 120  # recovery after a crash replays up to max_wal_size of log
@@ -101,6 +102,19 @@ def attach(data_dir: Path) -> Iterator[str]:
         yield url
 
 
+def revive(data_dir: Path, url: str) -> bool:
+    """Start the server that is held again, if nothing is left of it, so that it is reached as before; tell whether.
+
+    Raises PostgresFailed when it cannot be started.
+    """
+    folder = data_dir.resolve() / "postgres"
+    if _alive(folder):
+        return False
+    with _opened(folder.parent / "change.lock", fcntl.LOCK_EX):
+        _start(folder, Path(str(conninfo_to_dict(url)["host"])))
+    return True
+
+
 @contextmanager
 def _used(data_dir: Path, *, serving: bool) -> Iterator[str]:
     user = os.getpid()
@@ -117,7 +131,7 @@ def _used(data_dir: Path, *, serving: bool) -> Iterator[str]:
                         _stop(data_dir / "postgres")
 
 
-def _start(folder: Path) -> str:
+def _start(folder: Path, socket_dir: Path | None = None) -> str:
     if not folder.exists():
         _create(folder)
     for _ in range(int(START_SECONDS_MAX / POLL_SECONDS)):
@@ -132,7 +146,7 @@ def _start(folder: Path) -> str:
         # PostgreSQL would refuse to start once any process of the same user has the number in it.
         (folder / left_behind).unlink(missing_ok=True)
     with _opened(folder.parent / "postgres.lock", fcntl.LOCK_SH) as lock:
-        options = shlex.join(["-D", str(folder), "-k", str(_socket_dir(folder))])
+        options = shlex.join(["-D", str(folder), "-k", str(socket_dir or _socket_dir(folder))])
         _run(folder, "pg_ctl", "start", f"--timeout={START_SECONDS_MAX}", f"--options={options}", inherit=(lock,))
     if url := _connected(folder):
         return url

@@ -68,8 +68,12 @@ class Service:
 
     def web_workers(self) -> list[psutil.Process]:
         """Return the processes that answer requests."""
+        return [each for each in self.web_server().children() if not _says(each, "resource_tracker")]
+
+    def web_server(self) -> psutil.Process:
+        """Return the process that keeps the web workers running."""
         (server,) = self._children("granian")
-        return [each for each in server.children() if not _says(each, "resource_tracker")]
+        return server
 
     def background(self) -> psutil.Process:
         """Return the process that does the background work."""

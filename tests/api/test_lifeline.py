@@ -27,6 +27,33 @@ async def test_the_end_of_the_pipe_ends_processes() -> None:
     os.close(lifeline)
 
 
+async def test_who_says_that_the_end_has_come_asks_by_itself() -> None:
+    """A supervisor that says so ends the first itself; the last is asked as well, in case it did not hear it."""
+    lifeline, other_end = os.pipe()
+    server, worker = await started("import time; time.sleep(60)"), await started("import time; time.sleep(60)")
+    told = asyncio.Event()
+    with hung_on(lifeline, stop=[server.pid, worker.pid], tell=told.set):
+        os.write(other_end, b".")
+        await asyncio.wait_for(told.wait(), 10)
+        assert await asyncio.wait_for(worker.wait(), 10) == -signal.SIGTERM
+        assert server.returncode is None
+        os.close(other_end)
+    server.kill()
+    await server.wait()
+    os.close(lifeline)
+
+
+async def test_a_supervisor_that_is_gone_leaves_nobody_to_start_anew() -> None:
+    """Without a supervisor the server, which would start its workers again, is killed, and the worker is asked."""
+    lifeline, other_end = os.pipe()
+    server, worker = await started("import time; time.sleep(60)"), await started("import time; time.sleep(60)")
+    with hung_on(lifeline, stop=[server.pid, worker.pid]):
+        os.close(other_end)
+        assert await asyncio.wait_for(server.wait(), 10) == -signal.SIGKILL
+        assert await asyncio.wait_for(worker.wait(), 10) == -signal.SIGTERM
+    os.close(lifeline)
+
+
 async def test_who_is_let_go_ends_nothing() -> None:
     """After its work is done a process no longer hangs on the pipe."""
     lifeline, other_end = os.pipe()

@@ -21,6 +21,7 @@ from time import monotonic, sleep
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+import httpx
 import msgspec
 import psycopg
 from psycopg.rows import dict_row
@@ -29,6 +30,9 @@ from projections import rebuild
 from projections.catalogue import PROJECTIONS
 from tests.faults.traffic import Traffic, ticket_of
 from tests.world import World
+
+ANSWER_SECONDS_MAX: Final = 30
+"""For so long after a fault the service may say that it cannot answer yet."""
 
 CATCH_UP_SECONDS_MAX: Final = 30
 TOKENS_PER_REQUEST: Final = 500
@@ -176,14 +180,16 @@ def ask_again(world: World, traffic: Traffic) -> None:
     """Send what was not answered once more, and see that it is taken; and that a third time adds nothing."""
     headers = {"Authorization": world.admin.headers["Authorization"]}
     with world.service.client(headers=headers) as client:
-        for key, command in [*traffic.unanswered.items()]:
-            traffic.ask(client, key, command)
-        assert not traffic.unanswered
+        deadline = monotonic() + ANSWER_SECONDS_MAX
+        while traffic.unanswered:
+            assert monotonic() < deadline, f"{len(traffic.unanswered)} commands are not answered"
+            for key, command in [*traffic.unanswered.items()]:
+                traffic.ask(client, key, command)
         lost = sorted(traffic.open)
         answered = sorted(traffic.answered)[-REPEATED_MAX:]
-        assert _results(client, answered) <= {"repeated"}
-        assert _results(client, lost) <= {"recorded", "repeated"}
-        assert _results(client, lost) <= {"repeated"}
+        assert _results(traffic, client, answered) <= {"repeated"}
+        assert _results(traffic, client, lost) <= {"recorded", "repeated"}
+        assert _results(traffic, client, lost) <= {"repeated"}
     traffic.answered.update(lost)
     traffic.open.clear()
 
@@ -260,10 +266,13 @@ def check_reports(world: World, counted: Counted) -> None:
         cursor = {"cursor": page["next_cursor"]}
 
 
-def _results(client: Any, tokens: Sequence[str]) -> set[str]:
+def _results(traffic: Traffic, client: httpx.Client, tokens: Sequence[str]) -> set[str]:
     found: set[str] = set()
+    deadline = monotonic() + ANSWER_SECONDS_MAX
     for first in range(0, len(tokens), TOKENS_PER_REQUEST):
-        answer = client.post("/ads/v1/events", json={"tokens": tokens[first : first + TOKENS_PER_REQUEST]})
+        body = {"tokens": tokens[first : first + TOKENS_PER_REQUEST]}
+        while (answer := traffic.send(client, "POST", "/ads/v1/events", json=body)) is None:
+            assert monotonic() < deadline, "beacons are not answered"
         assert answer.status_code == 200, answer.text
         found |= {result["result"] for result in answer.json()["results"]}
     return found

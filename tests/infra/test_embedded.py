@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import distribution
 from pathlib import Path
+from time import monotonic
 
 import psycopg
 import pytest
@@ -254,6 +255,19 @@ def test_a_kill_of_the_service_leaves_a_server_to_take_over(data_dir: Path) -> N
             assert not running(data_dir)
         finally:
             os.kill(int(worker), signal.SIGKILL)
+
+
+def test_a_server_that_ended_is_revived(data_dir: Path) -> None:
+    """A server of which nothing is left is started where it was by whoever holds the folder; one that runs is not."""
+    with embedded.hold(data_dir) as url:
+        remember(url, "kept")
+        assert not embedded.revive(data_dir, url)
+        os.kill(postmaster(data_dir), signal.SIGKILL)
+        deadline = monotonic() + 10
+        while running(data_dir):
+            assert monotonic() < deadline
+        assert embedded.revive(data_dir, url)
+        assert words(url) == ["kept"]
 
 
 def test_any_path_will_do(no_dir: Path) -> None:
