@@ -5,25 +5,19 @@ from datetime import date, datetime
 from typing import Final
 from uuid import UUID
 
+import msgspec
 from msgspec import Struct, structs
 from sqlalchemy import BigInteger, Column, Date, DateTime, Table, Text, Uuid
 
 from domain.campaign import CAMPAIGN
-from domain.decider import begun, named_fields, stream_of
-from domain.events import (
-    CampaignChanged,
-    CampaignCreated,
-    ClickRecorded,
-    DeliveryRecorded,
-    ImpressionRecorded,
-    ViewRecorded,
-)
+from domain.decider import begun, named_fields
+from domain.events import CampaignChanged, CampaignCreated
 from domain.values import local_date
 from infra.database import Connection
-from infra.event_log import Recorded
+from infra.event_log import Recorded, decode_entry
 from infra.tables import metadata
+from projections.counting import DELIVERIES, Counting, Span, conditions, counted, parameters, row_of
 from projections.rows import ReadModel, load, subject_of, upsert
-from projections.runner import Projection
 
 spendings = Table(
     "spendings",
@@ -84,6 +78,20 @@ class SpendingRow(Struct, frozen=True, kw_only=True):
     day_spent_micros: int = 0
 
 
+class Spent(Struct, frozen=True, kw_only=True):
+    """What a campaign's deliveries of one quarter of an hour come to; of the last: its position, and when it came."""
+
+    campaign_id: UUID
+    position: int
+    recorded_at: datetime
+    impressions: int
+    billed_impressions: int
+    views: int
+    clicks: int
+    billed_clicks: int
+    spent_micros: int
+
+
 class Today(Struct, frozen=True, kw_only=True):
     """What a campaign delivered on the current day of its time zone, and what is left of that day's limits."""
 
@@ -125,6 +133,29 @@ class BudgetReport(Struct, frozen=True, kw_only=True):
     today: Today
 
 
+KEY: Final = f"""
+    CASE WHEN stream_id LIKE 'decision-%%' AND entry #>> '{{event,campaign_id}}' IS NOT NULL
+    THEN '{CAMPAIGN.thing}-' || (entry #>> '{{event,campaign_id}}') ELSE stream_id END
+"""
+
+_COMMANDS: Final = """
+    SELECT position, entry::text AS entry FROM events
+    WHERE ledger_id = %(ledger_id)s AND position > %(after)s AND position <= %(until)s
+        AND stream_id !~~ 'decision-%%' AND type IN ('campaign_created', 'campaign_changed') {}
+    ORDER BY position
+"""
+
+# In every time zone a day begins at a full quarter of an hour of UTC; a campaign may move from one zone to another.
+_TEXT_BY: Final = (
+    "width_bucket(position, %(commands)s::bigint[]) AS commands",
+    "date_bin('15 minutes', recorded_at, '2000-01-01T00:00Z') AS quarter",
+)
+_BY: Final = """
+    campaign_id, commands, quarter, max(grouped.position) AS position, max(grouped.recorded_at) AS recorded_at
+"""
+
+_decode: Final = msgspec.json.Decoder(list[Spent]).decode
+
 _LIMITS: Final = (
     "name",
     "timezone",
@@ -143,28 +174,22 @@ _NEW_DAY: Final = {
 }
 
 
-def campaign_of(recorded: Recorded) -> UUID:
-    """Return the campaign that an entry is about."""
-    event = recorded.entry.event
-    return event.campaign_id if isinstance(event, DeliveryRecorded) else subject_of(recorded)
-
-
-def fold(row: SpendingRow | None, recorded: Recorded) -> SpendingRow:
-    """Return the row after an entry."""
-    event = recorded.entry.event
+def fold(row: SpendingRow | None, said: Recorded | Spent) -> SpendingRow:
+    """Return the row after a command's entry, or after deliveries."""
+    if isinstance(said, Spent):
+        return _spent(_on_day(begun(row), said.recorded_at), said)
+    event = said.entry.event
     if isinstance(event, CampaignCreated):
         return SpendingRow(
-            campaign_id=subject_of(recorded),
-            position=recorded.position,
-            created_at=recorded.entry.recorded_at,
+            campaign_id=subject_of(said),
+            position=said.position,
+            created_at=said.entry.recorded_at,
             advertiser_id=event.advertiser_id,
             **{name: getattr(event, name) for name in _LIMITS},
         )
-    if isinstance(event, CampaignChanged):
-        limits = {name: value for name, value in named_fields(event).items() if name in _LIMITS}
-        return structs.replace(begun(row), position=recorded.position, **limits)
-    assert isinstance(event, DeliveryRecorded)  # noqa: S101  the runner hands over what is handled
-    return _delivered(_on_day(begun(row), recorded.entry.recorded_at), event, recorded.position)
+    assert isinstance(event, CampaignChanged)  # noqa: S101  no other entries are read
+    limits = {name: value for name, value in named_fields(event).items() if name in _LIMITS}
+    return structs.replace(begun(row), position=said.position, **limits)
 
 
 def _on_day(row: SpendingRow, recorded_at: datetime) -> SpendingRow:
@@ -172,33 +197,49 @@ def _on_day(row: SpendingRow, recorded_at: datetime) -> SpendingRow:
     return row if day <= row.day else structs.replace(row, day=day, **_NEW_DAY)
 
 
-def _delivered(row: SpendingRow, event: DeliveryRecorded, position: int) -> SpendingRow:
-    impression, click = isinstance(event, ImpressionRecorded), isinstance(event, ClickRecorded)
-    spent = event.price_micros if event.billed else 0
+def _spent(row: SpendingRow, counts: Spent) -> SpendingRow:
     return structs.replace(
         row,
-        position=position,
-        impressions=row.impressions + impression,
-        billed_impressions=row.billed_impressions + (impression and event.billed),
-        views=row.views + isinstance(event, ViewRecorded),
-        clicks=row.clicks + click,
-        billed_clicks=row.billed_clicks + (click and event.billed),
-        spent_micros=row.spent_micros + spent,
-        day_impressions=row.day_impressions + impression,
-        day_billed_impressions=row.day_billed_impressions + (impression and event.billed),
-        day_clicks=row.day_clicks + click,
-        day_billed_clicks=row.day_billed_clicks + (click and event.billed),
-        day_spent_micros=row.day_spent_micros + spent,
+        position=counts.position,
+        impressions=row.impressions + counts.impressions,
+        billed_impressions=row.billed_impressions + counts.billed_impressions,
+        views=row.views + counts.views,
+        clicks=row.clicks + counts.clicks,
+        billed_clicks=row.billed_clicks + counts.billed_clicks,
+        spent_micros=row.spent_micros + counts.spent_micros,
+        day_impressions=row.day_impressions + counts.impressions,
+        day_billed_impressions=row.day_billed_impressions + counts.billed_impressions,
+        day_clicks=row.day_clicks + counts.clicks,
+        day_billed_clicks=row.day_billed_clicks + counts.billed_clicks,
+        day_spent_micros=row.day_spent_micros + counts.spent_micros,
     )
 
 
-async def write(connection: Connection, ledger_id: UUID, batch: Sequence[Recorded]) -> None:
-    """Fold a batch into the table."""
-    rows = await load(connection, spendings, SpendingRow, ledger_id, {campaign_of(recorded) for recorded in batch})
-    for recorded in batch:
-        campaign_id = campaign_of(recorded)
-        rows[campaign_id] = fold(rows.get(campaign_id), recorded)
+async def tally(connection: Connection, span: Span) -> list[Recorded | Spent]:
+    """Return what commands say of budgets in a range, and what is spent between them, in the order of positions."""
+    said: list[Recorded | Spent] = [
+        Recorded(position=row["position"], entry=decode_entry(row["entry"]))
+        for row in await (
+            await connection.execute(_COMMANDS.format(conditions(span, KEY)).encode(), parameters(span))
+        ).fetchall()
+    ]
+    lines = counted(span, KEY, text_by=_TEXT_BY, by=_BY, columns=3)
+    statement = f"SELECT coalesce(json_agg(lines), '[]')::text AS spent FROM ({lines}) AS lines"
+    row = await row_of(connection, statement, {**parameters(span), "commands": [each.position for each in said]})
+    return sorted([*said, *_decode(row["spent"])], key=lambda each: each.position)
+
+
+async def add(connection: Connection, ledger_id: UUID, said: Sequence[Recorded | Spent]) -> None:
+    """Fold what a range says into the table."""
+    rows = await load(connection, spendings, SpendingRow, ledger_id, {_campaign_of(each) for each in said})
+    for each in said:
+        campaign_id = _campaign_of(each)
+        rows[campaign_id] = fold(rows.get(campaign_id), each)
     await upsert(connection, spendings, ledger_id, list(rows.values()))
+
+
+def _campaign_of(said: Recorded | Spent) -> UUID:
+    return said.campaign_id if isinstance(said, Spent) else subject_of(said)
 
 
 def report(row: SpendingRow, *, now: datetime, held: int | None = None, leased: int | None = None) -> BudgetReport:
@@ -234,12 +275,12 @@ READ_MODEL: Final = ReadModel(
     "campaign", "budgets", spendings, SpendingRow, fold, sortable=("created_at", "name", "spent_micros", "impressions")
 )
 
-PROJECTION: Final = Projection(
+PROJECTION: Final = Counting(
     name=READ_MODEL.projection,
     version=1,
-    handles=(CampaignCreated, CampaignChanged, ImpressionRecorded, ViewRecorded, ClickRecorded),
-    key=lambda recorded: stream_of(CAMPAIGN.thing, campaign_of(recorded)),
-    write=write,
+    handles=(CampaignCreated, CampaignChanged, *DELIVERIES),
     table=spendings,
-    catalogue_only=False,
+    key=KEY,
+    tally=tally,
+    add=add,
 )

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from projections import advertisers, budgets, campaigns, creatives, delivery, history, slots
-from projections.runner import Projection
+from projections.runner import AnyProjection
 
-PROJECTIONS: Final[tuple[Projection, ...]] = (
+PROJECTIONS: Final[tuple[AnyProjection, ...]] = (
     advertisers.PROJECTION,
     campaigns.PROJECTION,
     creatives.PROJECTION,
@@ -17,9 +17,9 @@ PROJECTIONS: Final[tuple[Projection, ...]] = (
 )
 
 
-_BY_NAME: Final[Mapping[str, Projection]] = {projection.name: projection for projection in PROJECTIONS}
+_BY_NAME: Final[Mapping[str, AnyProjection]] = {projection.name: projection for projection in PROJECTIONS}
 
 
-def named(name: str) -> Projection:
+def named(name: str) -> AnyProjection:
     """Return a projection by its name."""
     return _BY_NAME[name]

@@ -9,7 +9,9 @@ from msgspec import Struct
 
 from infra.database import Connection, as_structs
 from infra.event_log import Recorded, Text, decode_entry
-from projections.runner import BATCH_ENTRIES_MAX, Projection
+from projections import counting
+from projections.counting import Counting
+from projections.runner import BATCH_ENTRIES_MAX, AnyProjection, Projection
 
 
 class NotApplied(Exception):
@@ -47,7 +49,7 @@ async def read_parked(connection: Connection, ledger_id: UUID, *, key: str | Non
     return sorted(found, key=lambda parked: (parked.projection, parked.position))
 
 
-async def retry(connection: Connection, projection: Projection, ledger_id: UUID, key: str) -> int:
+async def retry(connection: Connection, projection: AnyProjection, ledger_id: UUID, key: str) -> int:
     """Apply all events of a parked key, in order and in one transaction; return how many. Raise NotApplied.
 
     The projection's runner waits meanwhile.
@@ -58,7 +60,10 @@ async def retry(connection: Connection, projection: Projection, ledger_id: UUID,
             "SELECT FROM checkpoints WHERE ledger_id = %s AND projection = %s FOR UPDATE", (ledger_id, projection.name)
         )
         while texts := await _read(connection, projection, ledger_id, key, after=position):
-            await _apply(connection, projection, ledger_id, key, texts)
+            if isinstance(projection, Counting):
+                await _count(connection, projection, ledger_id, key, texts)
+            else:
+                await _apply(connection, projection, ledger_id, key, texts)
             applied, position = applied + len(texts), texts[-1].position
         await connection.execute(
             "DELETE FROM parked_events WHERE ledger_id = %s AND projection = %s AND key = %s",
@@ -67,7 +72,9 @@ async def retry(connection: Connection, projection: Projection, ledger_id: UUID,
     return applied
 
 
-async def _read(connection: Connection, projection: Projection, ledger_id: UUID, key: str, *, after: int) -> list[Text]:
+async def _read(
+    connection: Connection, projection: AnyProjection, ledger_id: UUID, key: str, *, after: int
+) -> list[Text]:
     cursor = await connection.execute(
         """
         SELECT position, entry::text AS entry FROM parked_events JOIN events USING (ledger_id, position)
@@ -100,6 +107,16 @@ async def _apply(connection: Connection, projection: Projection, ledger_id: UUID
         async with connection.transaction():
             if batch:
                 await projection.write(connection, ledger_id, batch)
+    except psycopg.OperationalError:
+        raise
+    except Exception as error:
+        raise NotApplied(key, projection.name, repr(error)) from error
+
+
+async def _count(connection: Connection, projection: Counting, ledger_id: UUID, key: str, texts: list[Text]) -> None:
+    try:
+        async with connection.transaction():
+            await counting.recount(connection, projection, ledger_id, [text.position for text in texts])
     except psycopg.OperationalError:
         raise
     except Exception as error:

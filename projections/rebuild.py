@@ -7,7 +7,7 @@ differ, in one transaction: readers see all of it or nothing, and wait for nothi
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from time import monotonic
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -17,9 +17,11 @@ import structlog
 
 from infra import clock, election, metrics
 from infra.database import Connection, connect
+from projections import filling
 from projections.comparison import Comparison, compared
+from projections.filling import Lanes
 from projections.replay import LIVE, put_in_front
-from projections.runner import BATCH_ENTRIES_MAX, Projection, leap
+from projections.runner import BATCH_ENTRIES_MAX, AnyProjection
 
 SHADOW: Final = "rebuild"
 """The schema of the tables that are made anew."""
@@ -48,30 +50,30 @@ class Progress(NamedTuple):
 Told = Callable[[Progress], None]
 
 
-async def rebuild(url: str, projection: Projection, told: Told) -> Comparison:
+async def rebuild(url: str, projection: AnyProjection, told: Told) -> Comparison:
     """Make a read model anew, compare it, and swap it in; return how the two differed. Raise RebuildRunning."""
-    async with _shadow(url, projection) as connection:
-        await _fill(connection, projection, told)
-        comparison = await _compare(connection, projection, told)
+    async with _shadow(url, projection) as (connection, lanes):
+        await _fill(connection, lanes, projection, told)
+        comparison = await _compare(connection, lanes, projection, told)
         async with connection.transaction():
             await _stop_live(connection, projection)
-            await _fill(connection, projection, told, whole=True)
+            await _fill(connection, lanes, projection, told, whole=True)
             await _swap(connection, projection)
             await _drop(connection, projection)
     return comparison
 
 
-async def compare(url: str, projection: Projection, told: Told) -> Comparison:
+async def compare(url: str, projection: AnyProjection, told: Told) -> Comparison:
     """Make a read model anew, return how the live one differs from it, and throw it away. Raise RebuildRunning."""
-    async with _shadow(url, projection) as connection:
-        await _fill(connection, projection, told)
-        comparison = await _compare(connection, projection, told)
+    async with _shadow(url, projection) as (connection, lanes):
+        await _fill(connection, lanes, projection, told)
+        comparison = await _compare(connection, lanes, projection, told)
         await _drop(connection, projection)
     metrics.PROJECTION_DIFFERENCES.labels(projection.name).set(comparison.differing_keys)
     return comparison
 
 
-async def discard(url: str, projection: Projection) -> bool:
+async def discard(url: str, projection: AnyProjection) -> bool:
     """Throw away what an interrupted rebuild has left; return whether there was any. Raise RebuildRunning."""
     async with _alone(url, projection) as connection:
         left = await _resumable(connection, projection)
@@ -79,7 +81,7 @@ async def discard(url: str, projection: Projection) -> bool:
     return left
 
 
-async def follow_versions(url: str, projections: Sequence[Projection]) -> None:
+async def follow_versions(url: str, projections: Sequence[AnyProjection]) -> None:
     """Rebuild every read model of an older version than its projection, until cancelled."""
     while True:
         try:
@@ -92,7 +94,7 @@ async def follow_versions(url: str, projections: Sequence[Projection]) -> None:
         await asyncio.sleep(LOOK_EVERY_SECONDS)
 
 
-async def compare_all(url: str, projections: Sequence[Projection]) -> None:
+async def compare_all(url: str, projections: Sequence[AnyProjection]) -> None:
     """Compare every read model, one after the other; the results are metrics, and lines of the service's own log."""
     for projection in projections:
         try:
@@ -106,7 +108,7 @@ async def compare_all(url: str, projections: Sequence[Projection]) -> None:
             tell("read model compared", projection=projection.name, differing=found.differing_keys)
 
 
-async def _renew(url: str, projection: Projection) -> None:
+async def _renew(url: str, projection: AnyProjection) -> None:
     log.info("rebuild begins", projection=projection.name, version=projection.version)
     try:
         found = await rebuild(url, projection, lambda _: None)
@@ -117,14 +119,14 @@ async def _renew(url: str, projection: Projection) -> None:
     )
 
 
-async def _outdated(connection: Connection, projections: Sequence[Projection]) -> list[Projection]:
+async def _outdated(connection: Connection, projections: Sequence[AnyProjection]) -> list[AnyProjection]:
     cursor = await connection.execute("SELECT projection, min(version) AS version FROM checkpoints GROUP BY projection")
     versions = {row["projection"]: row["version"] for row in await cursor.fetchall()}
     return [each for each in projections if versions.get(each.name, each.version) < each.version]
 
 
 @asynccontextmanager
-async def _alone(url: str, projection: Projection) -> AsyncIterator[Connection]:
+async def _alone(url: str, projection: AnyProjection) -> AsyncIterator[Connection]:
     """Yield a connection that nobody else has who makes this read model anew, and that finds those tables first."""
     async with await connect(url) as connection:
         if not await election.try_to_win(connection, f"rebuild {projection.name}"):
@@ -139,18 +141,18 @@ async def _alone(url: str, projection: Projection) -> AsyncIterator[Connection]:
 
 
 @asynccontextmanager
-async def _shadow(url: str, projection: Projection) -> AsyncIterator[Connection]:
-    """Yield such a connection with tables to fill: those of whoever was interrupted, if they still fit."""
-    async with _alone(url, projection) as connection:
+async def _shadow(url: str, projection: AnyProjection) -> AsyncIterator[tuple[Connection, Lanes]]:
+    """Yield such a connection with tables to fill, kept if they still fit, and the lanes."""
+    async with _alone(url, projection) as connection, filling.opened(url, projection) as lanes:
         if not await _resumable(connection, projection):
             async with connection.transaction():
                 await _drop(connection, projection)
                 table = projection.table.name
                 await connection.execute(f"CREATE TABLE {SHADOW}.{table} (LIKE {LIVE}.{table} INCLUDING ALL)")
-        yield connection
+        yield connection, lanes
 
 
-async def _resumable(connection: Connection, projection: Projection) -> bool:
+async def _resumable(connection: Connection, projection: AnyProjection) -> bool:
     """Return whether there are tables of this version, and of the shape that the live one has."""
     cursor = await connection.execute(
         f"""
@@ -178,28 +180,41 @@ async def _resumable(connection: Connection, projection: Projection) -> bool:
     return row is not None and bool(row["resumable"])
 
 
-async def _fill(connection: Connection, projection: Projection, told: Told, *, whole: bool = False) -> None:
+async def _fill(
+    connection: Connection, lanes: Lanes, projection: AnyProjection, told: Told, *, whole: bool = False
+) -> None:
     """Apply what the live read model has applied: all of it, or all but what a batch takes."""
     started, first = monotonic(), None
     while True:
         wanted = await _positions(connection, LIVE, projection)
-        reached = await _positions(connection, SHADOW, projection)
+        reached = dict(await _positions(connection, SHADOW, projection))
         behind = {ledger: to for ledger, to in wanted.items() if reached.get(ledger, 0) < to}
-        entries, done = sum(wanted.values()), sum(min(reached.get(ledger, 0), to) for ledger, to in wanted.items())
-        first = done if first is None else first
-        rate = (done - first) / max(monotonic() - started, 0.001)
-        told(Progress(done, entries, (entries - done) / rate if rate else None))
-        if not behind or (not whole and entries - done < BATCH_ENTRIES_MAX):
+        first = _done(wanted, reached) if first is None else first
+        _tell(told, wanted, reached, first, monotonic() - started)
+        if not behind or (not whole and sum(wanted.values()) - _done(wanted, reached) < BATCH_ENTRIES_MAX):
             return
         for ledger_id, until in behind.items():
-            await leap(connection, projection, ledger_id, until=until, limit=BATCH_ENTRIES_MAX)
+            steps = filling.fill(connection, projection, ledger_id, until, lanes=lanes, limit=BATCH_ENTRIES_MAX)
+            async with aclosing(steps):
+                async for reached[ledger_id] in steps:
+                    _tell(told, wanted, reached, first, monotonic() - started)
 
 
-async def _compare(connection: Connection, projection: Projection, told: Told) -> Comparison:
+def _done(wanted: Mapping[UUID, int], reached: Mapping[UUID, int]) -> int:
+    return sum(min(reached.get(ledger, 0), to) for ledger, to in wanted.items())
+
+
+def _tell(told: Told, wanted: Mapping[UUID, int], reached: Mapping[UUID, int], first: int, seconds: float) -> None:
+    entries, done = sum(wanted.values()), _done(wanted, reached)
+    rate = (done - first) / max(seconds, 0.001)
+    told(Progress(done, entries, (entries - done) / rate if rate else None))
+
+
+async def _compare(connection: Connection, lanes: Lanes, projection: AnyProjection, told: Told) -> Comparison:
     """Compare the two at the positions of the live one, in a snapshot of it: it goes on meanwhile."""
     async with connection.transaction():
         await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        await _fill(connection, projection, told, whole=True)
+        await _fill(connection, lanes, projection, told, whole=True)
         positions = await _positions(connection, LIVE, projection)
         cursor = await connection.execute(
             f"SELECT min(version) AS version FROM {LIVE}.checkpoints WHERE projection = %s", (projection.name,)
@@ -216,7 +231,7 @@ async def _compare(connection: Connection, projection: Projection, told: Told) -
         )
 
 
-async def _positions(connection: Connection, schema: str, projection: Projection) -> Mapping[UUID, int]:
+async def _positions(connection: Connection, schema: str, projection: AnyProjection) -> Mapping[UUID, int]:
     cursor = await connection.execute(
         f"SELECT ledger_id, position FROM {schema}.checkpoints WHERE projection = %s ORDER BY ledger_id",
         (projection.name,),
@@ -224,14 +239,14 @@ async def _positions(connection: Connection, schema: str, projection: Projection
     return {row["ledger_id"]: row["position"] for row in await cursor.fetchall()}
 
 
-async def _stop_live(connection: Connection, projection: Projection) -> None:
+async def _stop_live(connection: Connection, projection: AnyProjection) -> None:
     """Keep the runner of the live read model from its next batch until the transaction ends."""
     await connection.execute(
         f"SELECT FROM {LIVE}.checkpoints WHERE projection = %s ORDER BY ledger_id FOR UPDATE", (projection.name,)
     )
 
 
-async def _swap(connection: Connection, projection: Projection) -> None:
+async def _swap(connection: Connection, projection: AnyProjection) -> None:
     """Make the live rows, what is parked and the version those of the tables made anew."""
     table = projection.table.name
     columns = ", ".join(column.name for column in projection.table.columns)
@@ -264,7 +279,7 @@ async def _swap(connection: Connection, projection: Projection) -> None:
     )
 
 
-async def _drop(connection: Connection, projection: Projection) -> None:
+async def _drop(connection: Connection, projection: AnyProjection) -> None:
     async with connection.transaction():
         await connection.execute(f"DROP TABLE IF EXISTS {SHADOW}.{projection.table.name}")
         await connection.execute(f"DELETE FROM {SHADOW}.checkpoints WHERE projection = %s", (projection.name,))

@@ -18,8 +18,9 @@ from domain.errors import Refusal
 from infra import clock, tables
 from infra.database import Connection, connect
 from infra.event_log import read_head, read_recorded_at, read_streams
+from projections import filling
 from projections.rows import ReadModel
-from projections.runner import Projection, leap
+from projections.runner import AnyProjection
 
 LIVE: Final = "public"
 """The schema of the tables that everybody reads."""
@@ -79,7 +80,7 @@ async def read_one(
 
 @asynccontextmanager
 async def replayed(
-    url: str, projection: Projection, ledger_id: UUID, position: int, *, after: int = 0
+    url: str, projection: AnyProjection, ledger_id: UUID, position: int, *, after: int = 0
 ) -> AsyncIterator[Connection]:
     """Yield a connection on which a read model stands as of a position, made of what follows `after`.
 
@@ -90,7 +91,6 @@ async def replayed(
         await put_in_front(connection, "pg_temp")
         for name in (tables.checkpoints.name, tables.parked_events.name, projection.table.name):
             await connection.execute(f"CREATE TABLE pg_temp.{name} (LIKE {LIVE}.{name} INCLUDING ALL)")
-        reached = after
         await connection.execute(
             """
             INSERT INTO checkpoints (ledger_id, projection, version, position, updated_at)
@@ -98,8 +98,9 @@ async def replayed(
             """,
             (ledger_id, projection.name, projection.version, after, clock.now()),
         )
-        while reached < position:
-            reached = await leap(connection, projection, ledger_id, until=position, limit=PAGE_ENTRIES)
+        async with filling.opened(url, projection) as lanes:
+            async for _ in filling.fill(connection, projection, ledger_id, position, lanes=lanes, limit=PAGE_ENTRIES):
+                pass
         yield connection
 
 

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import groupby
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -21,11 +21,13 @@ from domain.events import Event
 from infra import clock, election, metrics
 from infra.database import Connection, connect
 from infra.event_log import CHANNEL, Recorded, Text, decode_entry, read_texts
+from projections import counting
+from projections.counting import Counting, Span
 
 BATCH_ENTRIES_MAX: Final = 5_000
 POSITION_MAX: Final = 2**62
 RANGE_ENTRIES_MAX: Final = 100_000
-"""How much is lost, and done again, when making a read model anew is interrupted."""
+"""How many are counted at once: as much is lost, and done again, when making a read model anew is interrupted."""
 
 POLL_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 1.0
@@ -34,11 +36,10 @@ log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
 class Projection(NamedTuple):
-    """A read model as the runner sees it.
+    """A read model that is folded, entry by entry, as the runner sees it.
 
     `write` folds a batch, all of event types that are handled, into `table`; `key` names the row an entry ends up
     in, which is what is parked when an entry cannot be applied. `catalogue_only` says that it handles no delivery.
-    `write_range` does what `write` does to all entries after one position, up to another, without fetching them.
     """
 
     name: str
@@ -48,7 +49,9 @@ class Projection(NamedTuple):
     write: Callable[[Connection, UUID, Sequence[Recorded]], Awaitable[None]]
     table: Table
     catalogue_only: bool = True
-    write_range: Callable[[Connection, UUID, int, int], Awaitable[None]] | None = None
+
+
+AnyProjection = Projection | Counting
 
 
 class _Envelope(Struct, frozen=True, kw_only=True):
@@ -57,7 +60,7 @@ class _Envelope(Struct, frozen=True, kw_only=True):
     stream: str
 
 
-async def run(url: str, projections: Iterable[Projection]) -> None:
+async def run(url: str, projections: Iterable[AnyProjection]) -> None:
     """Keep the projections up to their logs until cancelled."""
     awake = asyncio.Condition()
     async with asyncio.TaskGroup() as tasks:
@@ -66,7 +69,7 @@ async def run(url: str, projections: Iterable[Projection]) -> None:
             tasks.create_task(_keep(url, projection, awake))
 
 
-async def catch_up(connection: Connection, projection: Projection) -> None:
+async def catch_up(connection: Connection, projection: AnyProjection) -> None:
     """Apply all that is in the logs and not yet in the projection."""
     while behind := await _ledgers_behind(connection, projection):
         for ledger_id in behind:
@@ -75,52 +78,46 @@ async def catch_up(connection: Connection, projection: Projection) -> None:
 
 async def advance(
     connection: Connection,
-    projection: Projection,
+    projection: AnyProjection,
     ledger_id: UUID,
     *,
     until: int = POSITION_MAX,
-    limit: int = BATCH_ENTRIES_MAX,
+    limit: int | None = None,
+    ahead: tuple[Span, Awaitable[Any]] | None = None,
 ) -> int:
-    """Apply the next batch of one ledger, nothing after `until`; return the position that the projection has come to.
+    """Apply the next entries of one ledger, nothing after `until`; return the position that the projection has come to.
 
-    It works on the tables that the connection finds: those of a schema in front of the live one, where there are any.
+    Not more than `limit` are taken at once. It works on the tables that the connection finds: those of a schema in
+    front of the live one, where there are any. `ahead` is a range of it, and what that was counted to elsewhere.
     """
     async with connection.transaction():
         position, head = await _begin(connection, projection, ledger_id)
         # Whoever had to wait for the checkpoint has an old head, maybe one that the other runner has passed.
         end = max(position, min(head, until))
-        texts = await read_texts(
-            connection, ledger_id, position, until=end, catalogue_only=projection.catalogue_only, limit=limit
-        )
-        if len(texts) == limit:  # a page that is not full has seen everything up to there
-            end = texts[-1].position
-        await _apply(connection, projection, ledger_id, texts)
+        if isinstance(projection, Counting):
+            end = min(end, position + (limit or RANGE_ENTRIES_MAX))
+            span = Span(ledger_id, position, end, await counting.parked_keys(connection, ledger_id, projection.name))
+            sums = ahead[1] if ahead is not None and ahead[0] == span else None
+            await counting.apply(connection, projection, span, sums)
+        else:
+            end = await _advance_folded(connection, projection, ledger_id, position, end, limit or BATCH_ENTRIES_MAX)
         await _reach(connection, projection, ledger_id, end)
     if until == POSITION_MAX:
         metrics.PROJECTION_LAG.labels(projection.name).set(max(0, head - end))
     return end
 
 
-async def leap(
-    connection: Connection, projection: Projection, ledger_id: UUID, *, until: int, limit: int = BATCH_ENTRIES_MAX
+async def _advance_folded(
+    connection: Connection, projection: Projection, ledger_id: UUID, position: int, end: int, limit: int
 ) -> int:
-    """Apply as many of the next entries as can be in one statement, or a batch; return the position come to.
-
-    `until` is not after the head. Where something is parked, or will be, entries are applied one batch at a time.
-    """
-    if projection.write_range is not None:
-        with suppress(psycopg.DataError):
-            async with connection.transaction():
-                position, _ = await _begin(connection, projection, ledger_id)
-                if not await _parked(connection, projection, ledger_id):
-                    end = max(position, min(until, position + RANGE_ENTRIES_MAX))
-                    await projection.write_range(connection, ledger_id, position, end)
-                    await _reach(connection, projection, ledger_id, end)
-                    return end
-    return await advance(connection, projection, ledger_id, until=until, limit=limit)
+    texts = await read_texts(
+        connection, ledger_id, position, until=end, catalogue_only=projection.catalogue_only, limit=limit
+    )
+    await _apply(connection, projection, ledger_id, texts)
+    return texts[-1].position if len(texts) == limit else end  # a page that is not full has seen everything up to there
 
 
-async def _reach(connection: Connection, projection: Projection, ledger_id: UUID, position: int) -> None:
+async def _reach(connection: Connection, projection: AnyProjection, ledger_id: UUID, position: int) -> None:
     await connection.execute(
         """
         UPDATE checkpoints SET position = %(position)s, updated_at = %(now)s
@@ -150,7 +147,7 @@ async def _listen(url: str, awake: asyncio.Condition) -> None:
         await asyncio.sleep(RETRY_SECONDS)
 
 
-async def _keep(url: str, projection: Projection, awake: asyncio.Condition) -> None:
+async def _keep(url: str, projection: AnyProjection, awake: asyncio.Condition) -> None:
     while True:
         try:
             async with await connect(url) as connection:
@@ -166,7 +163,7 @@ async def _keep(url: str, projection: Projection, awake: asyncio.Condition) -> N
             await asyncio.sleep(RETRY_SECONDS)
 
 
-async def _ledgers_behind(connection: Connection, projection: Projection) -> list[UUID]:
+async def _ledgers_behind(connection: Connection, projection: AnyProjection) -> list[UUID]:
     cursor = await connection.execute(
         """
         SELECT head.ledger_id FROM ledger_heads AS head
@@ -178,7 +175,13 @@ async def _ledgers_behind(connection: Connection, projection: Projection) -> lis
     return [row["ledger_id"] for row in await cursor.fetchall()]
 
 
-async def _begin(connection: Connection, projection: Projection, ledger_id: UUID) -> tuple[int, int]:
+async def begin(connection: Connection, projection: AnyProjection, ledger_id: UUID) -> int:
+    """Return where a projection stands; one that has not begun begins now."""
+    position, _ = await _begin(connection, projection, ledger_id)
+    return position
+
+
+async def _begin(connection: Connection, projection: AnyProjection, ledger_id: UUID) -> tuple[int, int]:
     await connection.execute(
         """
         INSERT INTO checkpoints (ledger_id, projection, version, position, updated_at)

@@ -1,7 +1,7 @@
-"""The reports as of a position, folded from exported entries by the folds of the read models."""
+"""The reports as of a position, folded from exported entries: there need be no database."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator
+from datetime import UTC
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -9,16 +9,23 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
-from domain.events import CampaignChanged, CampaignCreated, DeliveryRecorded
+from domain.events import (
+    CampaignChanged,
+    CampaignCreated,
+    ClickRecorded,
+    DeliveryRecorded,
+    ImpressionRecorded,
+    ViewRecorded,
+)
 from infra.accounts import Book
 from infra.event_log import Recorded, decode_entry
 from infra.inspection import ACCOUNTS, BUDGETS, DELIVERIES
 from infra.mirror import write
-from projections import budgets, delivery
-from projections.budgets import SpendingRow
+from projections import budgets
+from projections.budgets import SpendingRow, Spent
+from projections.delivery import BILLED
+from projections.rows import subject_of
 
-BATCH_ENTRIES: Final = 5_000
-DAY_CHARACTERS: Final = len("2026-01-31")
 COUNTS: Final = ("impressions", "views", "clicks", "spent_micros")
 
 
@@ -46,20 +53,22 @@ class Statements:
         self.spendings: dict[UUID, SpendingRow] = {}
         self._deliveries: dict[tuple[Any, ...], list[int]] = {}
 
-    def add(self, batch: Sequence[Recorded]) -> None:
-        """Fold a batch of entries."""
-        for recorded in batch:
-            if isinstance(recorded.entry.event, CampaignCreated | CampaignChanged | DeliveryRecorded):
-                campaign_id = budgets.campaign_of(recorded)
-                row = self.spendings.get(campaign_id)
-                if row is not None or isinstance(recorded.entry.event, CampaignCreated):
-                    self.spendings[campaign_id] = budgets.fold(row, recorded)
-        for delivered in delivery.fold([each for each in batch if isinstance(each.entry.event, DeliveryRecorded)]):
-            day = delivered.hour.isoformat()[:DAY_CHARACTERS]
-            thing = (delivered.campaign_id, delivered.creative_id, delivered.advertiser_id, delivered.slot_id)
-            sums = self._deliveries.setdefault((day, *thing, delivered.currency, delivered.reason), [0] * len(COUNTS))
+    def add(self, recorded: Recorded) -> None:
+        """Fold an entry."""
+        event = recorded.entry.event
+        if isinstance(event, CampaignCreated | CampaignChanged):
+            campaign_id = subject_of(recorded)
+            self.spendings[campaign_id] = budgets.fold(self.spendings.get(campaign_id), recorded)
+        elif isinstance(event, DeliveryRecorded):
+            spent = spent_by(recorded, event)
+            if event.campaign_id in self.spendings:
+                self.spendings[event.campaign_id] = budgets.fold(self.spendings[event.campaign_id], spent)
+            day = recorded.entry.occurred_at.astimezone(UTC).date().isoformat()
+            thing = (event.campaign_id, event.creative_id, event.advertiser_id, event.slot_id)
+            key = (day, *thing, event.currency, event.reason or BILLED)
+            sums = self._deliveries.setdefault(key, [0] * len(COUNTS))
             for at, name in enumerate(COUNTS):
-                sums[at] += getattr(delivered, name)
+                sums[at] += getattr(spent, name)
 
     @property
     def deliveries(self) -> list[DeliveryLine]:
@@ -69,6 +78,22 @@ class Statements:
             DeliveryLine(**dict(zip(names, (*key, *counts), strict=True)))
             for key, counts in sorted(self._deliveries.items())
         ]
+
+
+def spent_by(recorded: Recorded, event: DeliveryRecorded) -> Spent:
+    """Return what one delivery comes to."""
+    impression, click = isinstance(event, ImpressionRecorded), isinstance(event, ClickRecorded)
+    return Spent(
+        campaign_id=event.campaign_id,
+        position=recorded.position,
+        recorded_at=recorded.entry.recorded_at,
+        impressions=int(impression),
+        billed_impressions=int(impression and event.billed),
+        views=int(isinstance(event, ViewRecorded)),
+        clicks=int(click),
+        billed_clicks=int(click and event.billed),
+        spent_micros=event.price_micros if event.billed else 0,
+    )
 
 
 def write_reports(folder: Path, origin: str, entries: Iterable[tuple[int, bytes]]) -> None:
@@ -94,11 +119,8 @@ def write_reports(folder: Path, origin: str, entries: Iterable[tuple[int, bytes]
 def fold(entries: Iterable[tuple[int, bytes]]) -> Statements:
     """Return what entries lead to, each of which comes with its position."""
     statements = Statements()
-    remaining = iter(entries)
-    while batch := [
-        Recorded(position=position, entry=decode_entry(entry)) for position, entry in islice(remaining, BATCH_ENTRIES)
-    ]:
-        statements.add(batch)
+    for position, entry in entries:
+        statements.add(Recorded(position=position, entry=decode_entry(entry)))
     return statements
 
 

@@ -12,7 +12,7 @@ import psutil
 from msgspec import structs
 
 from infra import clock
-from tests.bench import http_rows, log_rows, peers
+from tests.bench import http_rows, log_rows, peers, projection_rows
 from tests.bench.rounds import ROUNDS_MIN, Plan, Row
 
 ROOT: Final = Path(__file__).parents[2]
@@ -23,7 +23,8 @@ BENCHMARKS: Final[dict[str, Callable[[Plan], Iterator[Row]]]] = {
     "appending": log_rows.appending,
     "growth": log_rows.growth,
     "growth-http": http_rows.growth,
-    "projections": log_rows.projections,
+    "rebuilds": projection_rows.rebuilds,
+    "keeping-up": projection_rows.keeping_up,
     "lag": http_rows.lag,
     "commands": log_rows.commands,
     "commands-http": http_rows.commands,

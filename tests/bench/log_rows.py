@@ -1,4 +1,4 @@
-"""Rows measured in process, on a PostgreSQL of their own: appending, commands, catching up, and pure deciding."""
+"""Rows measured in process, on a PostgreSQL of their own: appending, commands, and pure deciding."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -11,7 +11,6 @@ from time import perf_counter
 from typing import Final
 from uuid import UUID
 
-import psycopg
 from msgspec import Struct
 
 from domain.ad_request import AdRequest
@@ -25,8 +24,6 @@ from infra.database import connect, open_pool
 from infra.event_log import create_ledger
 from infra.execute import Asked, execute
 from infra.writer import Log, Writer
-from projections import budgets, delivery
-from projections.runner import Projection, catch_up
 from tests.bench import catalogue, raw, servers
 from tests.bench.catalogue import Catalogue
 from tests.bench.load import run
@@ -36,7 +33,6 @@ BATCH_EVENTS: Final = 500
 EVENTS_A_SECOND: Final = 10_000
 """By how many events a round of given seconds is sized; it ends when they are in, however long that takes."""
 
-CATCH_UP_EVENTS: Final = 200_000
 COMMANDS_A_SECOND: Final = 500
 COMMAND_CLIENTS: Final = 16
 CHOICES: Final = 5_000
@@ -80,26 +76,6 @@ def commands(plan: Plan) -> Iterator[Row]:
             figure=median(rates),
             note="beside PyPI's eventsourcing: make bench-peers",
         )
-
-
-def projections(plan: Plan) -> Iterator[Row]:
-    """How fast the read models of budgets and of delivery catch up with a log of 200,000 deliveries."""
-    with servers.database() as url:
-        log = run(begun(url, catalogue.mixed(1_000)))
-        run(append(log, CATCH_UP_EVENTS))
-        for projection, table in ((budgets.PROJECTION, budgets.spendings), (delivery.PROJECTION, delivery.deliveries)):
-            rates = []
-            for _ in range(plan.rounds):
-                with psycopg.connect(url, autocommit=True) as connection:
-                    connection.execute(f"TRUNCATE {table.name}, checkpoints".encode())
-                rates.append(CATCH_UP_EVENTS / run(_caught_up(url, projection)))
-            yield Row(
-                name=f"catch-up-{projection.name}",
-                what=f"events a second applied by the projection {projection.name}, from nothing",
-                unit="/s",
-                figure=median(rates),
-                note=f"{CATCH_UP_EVENTS:,} events; {min(rates):,.0f} to {max(rates):,.0f}",
-            )
 
 
 def growth(plan: Plan) -> Iterator[Row]:
@@ -159,13 +135,6 @@ async def append(log: Appended, count: int) -> float:
         for recording in recordings:
             await writer.record(recording)
         return count / (perf_counter() - started)
-
-
-async def _caught_up(url: str, projection: Projection) -> float:
-    async with await connect(url) as connection:
-        started = perf_counter()
-        await catch_up(connection, projection)
-        return perf_counter() - started
 
 
 @asynccontextmanager

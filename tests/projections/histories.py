@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+import msgspec
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
@@ -26,7 +27,9 @@ from domain.events import (
     ViewRecorded,
 )
 from domain.slot import SLOT, CreateSlot
-from infra.event_log import Recorded
+from infra.database import Connection
+from infra.event_log import Recorded, encode_entry, type_of
+from projections.counting import Counting, Span, apply
 from tests.domain import strategies
 from tests.domain.given import NOW
 from tests.domain.stored import stored
@@ -97,6 +100,9 @@ _COMMON: Final[strategies.Fields] = {
     **dict.fromkeys(("country", "region", "city"), _PLACES),
     "currency": st.sampled_from(["CNY", "EUR"]),
     "price_micros": st.integers(0, 5_000),
+    "viewer": st.sampled_from(
+        [None, "6sJ1BvFh0tWc8cG7rjLxkA", '"viewer":', 'a","currency":"XXX","billed":true,', "\\ü:"]
+    ),
 }
 delivery_events: Final[SearchStrategy[DeliveryEvent]] = evenly(
     *(
@@ -128,6 +134,35 @@ traffic: Final = st.builds(
     st.lists(_steps, min_size=40, max_size=40),
 )
 """Deliveries of two campaigns over some days, some reported long after they occurred; from position 3 on."""
+
+
+async def kept(connection: Connection, ledger_id: UUID, recorded: Sequence[Recorded], *, spaced: bool = False) -> None:
+    """Put entries where they belong in the log of a ledger: as the writer would, or as texts of another form."""
+    for each in recorded:
+        text = encode_entry(each.entry)
+        if spaced:
+            text = msgspec.json.format(msgspec.json.encode(_backwards(msgspec.json.decode(text))))
+        await connection.execute(
+            "INSERT INTO events (ledger_id, position, stream_id, version, type, recorded_at, entry)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s)",
+            (
+                *(ledger_id, each.position, each.entry.stream, each.entry.version, type_of(each.entry)),
+                *(each.entry.recorded_at, text.decode()),
+            ),
+        )
+
+
+def _backwards(value: Any) -> Any:
+    return {key: _backwards(value[key]) for key in reversed(value)} if isinstance(value, dict) else value
+
+
+async def applied(
+    connection: Connection, counting: Counting, ledger_id: UUID, batches: Sequence[Sequence[Recorded]]
+) -> None:
+    """Count batches of entries of the log, one range after the other."""
+    for batch in batches:
+        if batch:
+            await apply(connection, counting, Span(ledger_id, batch[0].position - 1, batch[-1].position))
 
 
 def cut(recorded: Sequence[Recorded], at: Sequence[int]) -> list[Sequence[Recorded]]:

@@ -5,7 +5,9 @@ from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from msgspec import structs
 
 from domain.decider import stream_of
@@ -18,10 +20,13 @@ from domain.events import (
 from domain.values import local_date
 from infra.database import Pool
 from infra.event_log import Recorded
-from projections.budgets import READ_MODEL, SpendingRow, campaign_of, fold, report, write
+from projections.budgets import PROJECTION, READ_MODEL, SpendingRow, fold, report
+from projections.parking import NotApplied, read_parked, retry
+from projections.runner import catch_up
+from projections.statements import spent_by
 from tests.domain.strategies import law
-from tests.projections.histories import CAMPAIGN_IDS, cut, cuts, recorded_at, traffic
-from tests.writing import drafted, new_ledger
+from tests.projections.histories import CAMPAIGN_IDS, applied, cut, cuts, kept, recorded_at, traffic
+from tests.writing import drafted, new_ledger, owning, rows
 
 CAMPAIGN_ID, OTHER_ID = CAMPAIGN_IDS
 TIME_ZONES = {CAMPAIGN_ID: "Asia/Shanghai", OTHER_ID: "America/New_York"}
@@ -29,6 +34,12 @@ CREATED = [
     recorded_at(position, stream_of("campaign", campaign_id), 1, drafted(timezone=TIME_ZONES[campaign_id]))
     for position, campaign_id in enumerate(CAMPAIGN_IDS, start=1)
 ]
+
+
+def campaign_of(recorded: Recorded) -> UUID:
+    """Return the campaign of a delivery."""
+    event: Any = recorded.entry.event
+    return UUID(str(event.campaign_id))
 
 
 def counted(deliveries: Sequence[Recorded]) -> dict[str, int]:
@@ -46,13 +57,15 @@ def counted(deliveries: Sequence[Recorded]) -> dict[str, int]:
 
 
 @settings(law, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(deliveries=traffic, places=cuts)
-async def test_a_row_counts_what_arrived(pool: Pool, deliveries: list[Recorded], places: list[int]) -> None:
-    """However the log is cut into batches, each campaign's row equals an independent count, in all and for its day."""
+@given(deliveries=traffic, places=cuts, spaced=st.booleans())
+async def test_a_row_counts_what_arrived(
+    pool: Pool, deliveries: list[Recorded], places: list[int], spaced: bool
+) -> None:
+    """However the log is cut into ranges, each campaign's row equals an independent count, in all and for its day."""
     async with pool.connection() as connection:
         ledger_id = await new_ledger(connection)
-        for batch in cut([*CREATED, *deliveries], places):
-            await write(connection, ledger_id, batch)
+        await kept(connection, ledger_id, [*CREATED, *deliveries], spaced=spaced)
+        await applied(connection, PROJECTION, ledger_id, cut([*CREATED, *deliveries], places))
         for campaign_id in CAMPAIGN_IDS:
             row = await READ_MODEL.read(connection, ledger_id, campaign_id)
             assert row is not None
@@ -64,6 +77,52 @@ async def test_a_row_counts_what_arrived(pool: Pool, deliveries: list[Recorded],
             assert row.views == sum(isinstance(each.entry.event, ViewRecorded) for each in of_campaign)
             assert row.day == max(days, default=date.min)
             assert row.position == max([CAMPAIGN_IDS.index(campaign_id) + 1, *(each.position for each in of_campaign)])
+
+
+async def test_a_campaign_may_move_to_another_time_zone(pool: Pool, ledger_id: UUID) -> None:
+    """What a range holds before a campaign's change counts for the day as it was then, and what follows as it is."""
+    moved = recorded_at(3, stream_of("campaign", CAMPAIGN_ID), 2, CampaignChanged(timezone="UTC"), EVENING)
+    after_midnight = EVENING + timedelta(minutes=20)
+    recorded = [
+        CREATED[0],
+        recorded_at(2, "decision-1", 1, impression(), EVENING),
+        moved,
+        recorded_at(4, "decision-2", 1, impression(), after_midnight),
+        recorded_at(5, "decision-3", 1, impression(), after_midnight + timedelta(days=1)),
+    ]
+    async with pool.connection() as connection:
+        await kept(connection, ledger_id, recorded)
+        for until, counts in ((4, (2, 2, date(2026, 3, 10))), (5, (3, 1, date(2026, 3, 11)))):
+            await connection.execute("DELETE FROM spendings")
+            await applied(connection, PROJECTION, ledger_id, [recorded[:until]])
+            row = await READ_MODEL.read(connection, ledger_id, CAMPAIGN_ID)
+            assert row is not None
+            assert (row.impressions, row.day_impressions, row.day) == counts
+
+
+async def test_deliveries_wait_for_their_campaign(pool: Pool, ledger_id: UUID, database_url: str) -> None:
+    """Deliveries of a campaign that cannot be read yet are parked behind it, others count, and a retry counts all."""
+    deliveries = [
+        recorded_at(
+            number, f"decision-{number}", 1, structs.replace(impression(), campaign_id=CAMPAIGN_IDS[number % 2])
+        )
+        for number in range(3, 33)
+    ]
+    async with pool.connection() as connection, owning(database_url) as owner:
+        await kept(connection, ledger_id, [*CREATED, *deliveries])
+        await owner.execute("UPDATE ledger_heads SET position = 32, command_position = 2")
+        await owner.execute("ALTER TABLE events DISABLE TRIGGER USER")
+        swapped = "UPDATE events SET entry = replace(entry::text, %s, %s)::json WHERE position = 1"
+        await owner.execute(swapped, ('"name":', '"nome":'))
+        await catch_up(connection, PROJECTION)
+        (parked,) = await read_parked(connection, ledger_id)
+        assert (parked.key, parked.position, parked.events) == (stream_of("campaign", CAMPAIGN_ID), 1, 16)
+        assert (await rows(connection, "SELECT impressions FROM spendings")) == [{"impressions": 15}]
+        with pytest.raises(NotApplied, match="nome"):
+            await retry(connection, PROJECTION, ledger_id, parked.key)
+        await owner.execute(swapped, ('"nome":', '"name":'))
+        assert await retry(connection, PROJECTION, ledger_id, parked.key) == 16
+        assert (await rows(connection, "SELECT impressions FROM spendings")) == [{"impressions": 15}] * 2
 
 
 def impression(price_micros: int = 3) -> ImpressionRecorded:
@@ -83,7 +142,8 @@ def spent(at: datetime, **limits: int | None) -> SpendingRow:
     """Return the row of a campaign in Shanghai that had one impression at a moment."""
     stream = stream_of("campaign", CAMPAIGN_ID)
     row = fold(None, recorded_at(1, stream, 1, drafted(timezone="Asia/Shanghai", **limits)))
-    return fold(row, recorded_at(2, "decision-1", 1, impression(), at))
+    event = impression()
+    return fold(row, spent_by(recorded_at(2, "decision-1", 1, event, at), event))
 
 
 EVENING = datetime.fromisoformat("2026-03-10T15:59:59Z")

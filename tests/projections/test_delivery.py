@@ -6,18 +6,23 @@ from itertools import combinations
 from typing import Any, get_args
 from uuid import UUID
 
+import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from msgspec import structs
 
 from domain.events import ClickRecorded, ImpressionRecorded, ViewRecorded
+from domain.values import MICROS_MAX
 from infra.database import Connection, Pool
 from infra.event_log import Recorded
 from projections import delivery
-from projections.delivery import DeliveryQuery, DeliveryReport, Dimension, fold, read_report, write
+from projections.delivery import PROJECTION, DeliveryQuery, DeliveryReport, Dimension, read_report
+from projections.parking import read_parked
+from projections.runner import catch_up
 from projections.status import read_position
 from tests.domain.strategies import law
-from tests.projections.histories import CAMPAIGN_IDS, cut, cuts, recorded_at, traffic
-from tests.writing import new_ledger
+from tests.projections.histories import CAMPAIGN_IDS, applied, cut, cuts, kept, recorded_at, traffic
+from tests.writing import new_ledger, owning
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
 BILLED = ImpressionRecorded(
@@ -30,6 +35,7 @@ BILLED = ImpressionRecorded(
     price_micros=5,
     billed=True,
 )
+REQUIRED = ("type", "campaign_id", "creative_id", "advertiser_id", "slot_id", "currency", "price_micros", "billed")
 MEASURES = ("impressions", "billed_impressions", "unbilled", "views", "clicks", "billed_clicks", "spent_micros")
 
 
@@ -89,15 +95,15 @@ async def reported(connection: Connection, ledger_id: UUID, **asked: Any) -> lis
 
 
 @settings(law, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(deliveries=traffic, places=cuts)
+@given(deliveries=traffic, places=cuts, spaced=st.booleans())
 async def test_the_report_equals_an_independent_count(
-    pool: Pool, deliveries: list[Recorded], places: list[int]
+    pool: Pool, deliveries: list[Recorded], places: list[int], spaced: bool
 ) -> None:
-    """However the log is cut into batches and whatever a report is grouped by, it equals a count over the events."""
+    """However the log is cut into ranges and whatever a report is grouped by, it equals a count over the events."""
     async with pool.connection() as connection:
         ledger_id = await new_ledger(connection)
-        for batch in cut(deliveries, places):
-            await write(connection, ledger_id, batch)
+        await kept(connection, ledger_id, deliveries, spaced=spaced)
+        await applied(connection, PROJECTION, ledger_id, cut(deliveries, places))
         for group_by in [
             (),
             *((name,) for name in get_args(Dimension)),
@@ -115,7 +121,8 @@ async def test_a_report_can_be_narrowed(pool: Pool, deliveries: list[Recorded]) 
     since, until = datetime(2026, 3, 9, tzinfo=UTC), datetime(2026, 3, 9, 12, tzinfo=UTC)
     async with pool.connection() as connection:
         ledger_id = await new_ledger(connection)
-        await write(connection, ledger_id, deliveries)
+        await kept(connection, ledger_id, deliveries)
+        await applied(connection, PROJECTION, ledger_id, [deliveries])
         for name in ("campaign_id", "creative_id", "advertiser_id", "slot_id"):
             wanted = CAMPAIGN_IDS[0] if name == "campaign_id" else UUID(int=1)
             of_it = [each for each in deliveries if getattr(each.entry.event, name) == wanted]
@@ -125,13 +132,48 @@ async def test_a_report_can_be_narrowed(pool: Pool, deliveries: list[Recorded]) 
         assert lines(found, ("hour",)) == counted(in_span, ("hour",))
 
 
-def test_hours_are_those_of_utc() -> None:
+async def test_hours_are_those_of_utc(pool: Pool, ledger_id: UUID) -> None:
     """A delivery claimed in local time, half an hour off, belongs to the hour of UTC in which it occurred."""
     india = timezone(timedelta(hours=5, minutes=30))
     recorded = recorded_at(1, "decision-1", 1, BILLED, NOON)
     claimed = structs.replace(recorded.entry, occurred_at=datetime(2026, 3, 10, 10, 10, tzinfo=india))
-    (row,) = fold([Recorded(position=1, entry=claimed)])
-    assert row.hour == datetime(2026, 3, 10, 4, tzinfo=UTC)
+    claim = [Recorded(position=1, entry=claimed)]
+    async with pool.connection() as connection:
+        await kept(connection, ledger_id, claim)
+        await applied(connection, PROJECTION, ledger_id, [claim])
+        (line,) = await reported(connection, ledger_id, group_by=("hour",))
+    assert line.hour == datetime(2026, 3, 10, 4, tzinfo=UTC)
+
+
+async def test_large_prices_do_not_overflow(pool: Pool, ledger_id: UUID) -> None:
+    """As much as any one delivery can cost, a hundred times, is summed exactly."""
+    event = structs.replace(BILLED, price_micros=MICROS_MAX)
+    batch = [recorded_at(n, f"decision-{n}", 1, event) for n in range(1, 101)]
+    async with pool.connection() as connection:
+        await kept(connection, ledger_id, batch)
+        await applied(connection, PROJECTION, ledger_id, [batch])
+        (line,) = await reported(connection, ledger_id)
+    assert line.spent_micros == 100 * MICROS_MAX
+
+
+@pytest.mark.parametrize("broken", ["entry - 'occurred_at'", *(f"entry #- '{{event,{name}}}'" for name in REQUIRED)])
+async def test_what_lacks_something_is_parked_alone(
+    pool: Pool, ledger_id: UUID, database_url: str, broken: str
+) -> None:
+    """An entry without what every delivery has is parked under its stream; all others of its range are counted."""
+    batch = [recorded_at(n, f"decision-{n}", 1, BILLED) for n in range(1, 41)]
+    async with pool.connection() as connection, owning(database_url) as owner:
+        await kept(connection, ledger_id, batch)
+        await owner.execute("UPDATE ledger_heads SET position = 40")
+        await owner.execute("ALTER TABLE events DISABLE TRIGGER USER")
+        await owner.execute(
+            f"UPDATE events SET entry = ({broken.replace('entry', 'entry::jsonb')})::json WHERE position = 17".encode()
+        )
+        await catch_up(connection, PROJECTION)
+        (parked,) = await read_parked(connection, ledger_id)
+        assert (parked.key, parked.position, parked.events) == ("decision-17", 17, 1)
+        (line,) = await reported(connection, ledger_id)
+        assert line.impressions == 39
 
 
 async def test_lines_come_in_order_and_in_pages(pool: Pool, ledger_id: UUID) -> None:
@@ -141,7 +183,8 @@ async def test_lines_come_in_order_and_in_pages(pool: Pool, ledger_id: UUID) -> 
         for n in range(1, 41)
     ]
     async with pool.connection() as connection:
-        await write(connection, ledger_id, batch)
+        await kept(connection, ledger_id, batch)
+        await applied(connection, PROJECTION, ledger_id, [batch])
         query = DeliveryQuery(group_by=("city",))
         pages = [await read_report(connection, ledger_id, query, limit=3, offset=at) for at in range(0, 12, 3)]
         assert [(line.city, line.currency) for page in pages for line in page] == [

@@ -18,7 +18,7 @@ from infra.database import Connection, Pool, connect
 from infra.event_log import Recorded, encode_entry
 from projections import advertisers, budgets, campaigns, delivery, runner
 from projections.catalogue import PROJECTIONS
-from projections.runner import Projection, advance, catch_up, run
+from projections.runner import AnyProjection, advance, catch_up, run
 from projections.status import read_status
 from tests.projections.histories import recorded_at
 from tests.projections.rebuilding import caught_up, contents, rebuilt
@@ -84,14 +84,14 @@ async def impressions(connection: Connection, ledger_id: UUID) -> int:
     return int(row["n"])
 
 
-async def reached(connection: Connection, ledger_id: UUID, projection: Projection = DELIVERY) -> int:
+async def reached(connection: Connection, ledger_id: UUID, projection: AnyProjection = DELIVERY) -> int:
     """Return the position of a projection's checkpoint."""
     found = {each.name: each.position for each in await read_status(connection, ledger_id)}
     return found.get(projection.name, 0)
 
 
 @asynccontextmanager
-async def running(url: str, projections: Iterable[Projection] = PROJECTIONS) -> AsyncIterator[asyncio.Task[None]]:
+async def running(url: str, projections: Iterable[AnyProjection] = PROJECTIONS) -> AsyncIterator[asyncio.Task[None]]:
     """A runner at work, ended at the end."""
     task = asyncio.create_task(run(url, projections))
     yield task
@@ -113,14 +113,14 @@ async def test_a_batch_takes_effect_whole_or_not_at_all(
 ) -> None:
     """Killed in the middle of a batch, a runner leaves neither rows nor checkpoint; the next one applies it once."""
 
-    async def write_and_die(connection: Connection, ledger_id: UUID, batch: Sequence[Recorded]) -> None:
+    async def add_and_die(connection: Connection, ledger_id: UUID, sums: Any) -> None:
         if moment == "after the write":
-            await DELIVERY.write(connection, ledger_id, batch)
+            await DELIVERY.add(connection, ledger_id, sums)
             assert await impressions(connection, ledger_id) == 5
         async with owning(database_url) as killer:
             await killer.execute("SELECT pg_terminate_backend(%s, 5000)", (connection.info.backend_pid,))
         if moment == "before the write":
-            await DELIVERY.write(connection, ledger_id, batch)
+            await DELIVERY.add(connection, ledger_id, sums)
 
     async with pool.connection() as connection:
         await delivered(connection, ledger_id, 3)
@@ -128,7 +128,7 @@ async def test_a_batch_takes_effect_whole_or_not_at_all(
         await delivered(connection, ledger_id, 2)
         doomed = await connect(database_url)
         with pytest.raises(psycopg.OperationalError):
-            await catch_up(doomed, DELIVERY._replace(write=write_and_die))
+            await catch_up(doomed, DELIVERY._replace(add=add_and_die))
         assert doomed.closed
         assert (await impressions(connection, ledger_id), await reached(connection, ledger_id)) == (3, 3)
         await catch_up(connection, DELIVERY)
