@@ -7,7 +7,7 @@ READY := .venv/.ready
 TEST_PROCESSES_MAX ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test bench bench-peers tamper lock clean
+.PHONY: help setup run test bench bench-peers tamper soak lock clean
 
 help: ## List what can be done here
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do printf 'make %-11s %s\n' "$$name" "$$what"; done
@@ -53,6 +53,9 @@ build/peers-venv/.ready: tests/bench/peers.txt
 
 tamper: $(READY) ## Tamper with a log in every way, a thousand times each, and see that all is found
 	@$(BIN)/python -m tests.tamper --cases 1000
+
+soak: $(READY) ## Drive the service against a model, 25,000 steps, then kill it 200 times; options with ARGS='--seed 1'
+	@$(BIN)/python -m tests.soak $(ARGS)
 
 lock: $(READY) ## Write requirements.lock anew from pyproject.toml; newer versions with ARGS=--upgrade
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --universal --group dev --python-version 3.11 \
