@@ -12,6 +12,7 @@ import openapi_ui_bundles
 from litestar import Litestar, Router
 from litestar.di import Provide
 from litestar.static_files import create_static_files_router
+from litestar.types import ASGIApp
 
 from api import documentation, lists, logs, problems
 from api.advertisers import AdvertiserController
@@ -21,6 +22,7 @@ from api.campaigns import CampaignController
 from api.creatives import CreativeController
 from api.deadline import bounded
 from api.decisions import DecisionController
+from api.guard import behind_proxies, guarded
 from api.lifeline import hung_on
 from api.observe import observed
 from api.operations import OperationsController
@@ -35,6 +37,7 @@ from domain.holds import Holds
 from infra import installation, keys, ledger_keys, settings
 from infra.beacon_tokens import BeaconTokens
 from infra.database import open_pool
+from infra.rate_limits import RateLimits, SharedCounts
 from infra.settings import Settings
 from infra.writer import Log, Writer
 from projections.serving import Serving
@@ -94,8 +97,15 @@ def create_app(configured: Settings | None = None) -> Litestar:
         debug=False,
     )
     documentation.complete(app)
-    app.asgi_handler = observed(bounded(app.asgi_handler))
+    app.asgi_handler = behind_proxies(observed(bounded(_guarded(app.asgi_handler, found))), found.trusted_proxies)
     return app
+
+
+def _guarded(app: ASGIApp, found: Settings) -> ASGIApp:
+    if not found.rate_per_key and not found.rate_per_address:
+        return app
+    counts = SharedCounts(found.rates_file, found.workers)
+    return guarded(app, RateLimits(found.rate_per_key, found.rate_per_address, counts))
 
 
 def _running(found: Settings) -> Callable[[Litestar], AbstractAsyncContextManager[None]]:

@@ -32,6 +32,7 @@ from infra.inspection import Unreadable
 from infra.installation import NotInstalled
 from infra.keys import SecretUnfit
 from infra.mirror import FolderUnfit
+from infra.rate_limits import RatesUnreadable
 from infra.schema import SchemaUnfit
 from infra.settings import SettingMissing
 from infra.users import User
@@ -42,7 +43,8 @@ from projections.status import ProjectionStatus
 COULD_NOT_RUN: Final = 2
 COULD_NOT_RUN_BECAUSE: Final = (
     *(CannotListen, CouldNotPlay, DataFolderHeld, FolderUnfit, NotADemo, NotDurable, NotInstalled),
-    *(PostgresFailed, RebuildRunning, Refusal, SchemaUnfit, SecretUnfit, SettingMissing, Unanswered, Unreadable),
+    *(PostgresFailed, RatesUnreadable, RebuildRunning, Refusal, SchemaUnfit, SecretUnfit, SettingMissing),
+    *(Unanswered, Unreadable),
 )
 PROGRESS_EVERY_SECONDS: Final = 5
 
@@ -61,6 +63,9 @@ Environment:
   LEDGER_LOG_POLICY_FILE        witnesses that cosign the log, where they are, and how many are enough
   LEDGER_LOG_MLDSA44_KEY_FILE   an ML-DSA-44 key in PEM that signs the log as well
   LEDGER_LOG_ORIGIN             what the log is called in its checkpoints, for ever
+  LEDGER_RATE_PER_KEY           how many requests each slot key may make, such as 500/second [default: any number]
+  LEDGER_RATE_PER_ADDRESS       the same for each address
+  LEDGER_TRUSTED_PROXIES        addresses and networks whose X-Forwarded-For is believed, separated by commas
   LEDGER_PUBLIC_URL             where ad slots reach the service, when it is not where they asked
   LEDGER_ADMIN_EMAIL            with LEDGER_ADMIN_PASSWORD: the first admin of an empty ledger
   LEDGER_LOG_LEVEL              debug, info, warning or error [default: info]

@@ -260,10 +260,11 @@ STEPPING: Final = documented(*_ALWAYS, *_ROLE, *_DECIDED, *_EXISTING, HTTPStatus
 SETTING: Final = documented(*_ALWAYS, *_ROLE, *_BODY, HTTPStatus.NOT_FOUND)
 SIGNING_IN: Final = documented(*_ALWAYS, *_BODY, HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
 PROLONGING: Final = documented(*_ALWAYS, *_BODY, HTTPStatus.UNAUTHORIZED)
-DECIDING: Final = documented(*_ALWAYS, *_BODY, HTTPStatus.UNAUTHORIZED, HTTPStatus.UNPROCESSABLE_ENTITY)
-REPORTING: Final = documented(*_ALWAYS, *_BODY, HTTPStatus.UNAUTHORIZED)
-BEACON: Final = documented(*_ALWAYS, HTTPStatus.FORBIDDEN)
-CLICK: Final = documented(*_ALWAYS, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
+_OF_ADS: Final = (*_ALWAYS, HTTPStatus.TOO_MANY_REQUESTS)
+DECIDING: Final = documented(*_OF_ADS, *_BODY, HTTPStatus.UNAUTHORIZED, HTTPStatus.UNPROCESSABLE_ENTITY)
+REPORTING: Final = documented(*_OF_ADS, *_BODY, HTTPStatus.UNAUTHORIZED)
+BEACON: Final = documented(*_OF_ADS, HTTPStatus.FORBIDDEN)
+CLICK: Final = documented(*_OF_ADS, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
 
 
 def _pointer(path: str) -> str:

@@ -17,6 +17,7 @@ import structlog
 
 from api import logs
 from infra import cosigner, embedded, installation, keys, log_keys, schema, settings
+from infra.rate_limits import RateLimits, SharedCounts
 from infra.settings import Settings
 
 BACKLOG_CONNECTIONS: Final = 2_048
@@ -59,6 +60,7 @@ def serve(
     found = settings.read(data_dir=data_dir)
     log_level = log_level or found.log_level
     logs.configure(log_level)
+    RateLimits(found.rate_per_key, found.rate_per_address, SharedCounts(None, 1))  # refused here, not in every worker
     with ExitStack() as stack:
         url = stack.enter_context(_held_database(found))
         prepare(url, found, migrate=found.embedded)
@@ -72,7 +74,7 @@ def serve(
         if beside is not None:
             stack.enter_context(beside(url))
         with suppress(KeyboardInterrupt):
-            _supervise(commands, found, url, Path(metrics_dir) if workers > 1 else None, log_level)
+            _supervise(commands, found, url, Path(metrics_dir), workers, log_level)
 
 
 def address_of(host: str, port: int) -> str:
@@ -123,11 +125,22 @@ def _web(address: str, port: int, workers: int) -> list[str]:
 
 
 def _supervise(
-    commands: Mapping[str, Sequence[str]], found: Settings, url: str, metrics_dir: Path | None, log_level: str
+    commands: Mapping[str, Sequence[str]], found: Settings, url: str, shared: Path, workers: int, log_level: str
 ) -> None:
-    """Keep a process for each command running, and the service's own PostgreSQL, until interrupted; then end them."""
+    """Keep a process for each command running, and the service's own PostgreSQL, until interrupted; then end them.
+
+    In the folder `shared` they count together.
+    """
     lifeline, end = os.pipe()
-    environment = settings.handed_down(data_dir=found.data_dir, lifeline=lifeline, metrics_dir=metrics_dir)
+    rates_file = shared / "rates"
+    rates_file.touch()
+    environment = settings.handed_down(
+        data_dir=found.data_dir,
+        lifeline=lifeline,
+        metrics_dir=shared if workers > 1 else None,
+        rates_file=rates_file,
+        workers=workers,
+    )
     environment["LEDGER_LOG_LEVEL"] = log_level
 
     def start(command: Sequence[str]) -> subprocess.Popen[Any]:

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from secrets import randbelow
 
 from msgspec import Struct
 
@@ -28,6 +29,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     admin_password: str | None
     log_level: str
     lifeline: int | None = None
+    rate_per_key: str = ""
+    rate_per_address: str = ""
+    rates_file: Path | None = None
+    workers: int = 1
+    trusted_proxies: str = ""
 
     def __repr__(self) -> str:
         """Show where things are, never what is secret."""
@@ -39,12 +45,17 @@ class Settings(Struct, frozen=True, kw_only=True):
         return self.database_url is None
 
 
-def handed_down(*, data_dir: Path, lifeline: int, metrics_dir: Path | None) -> dict[str, str]:
+def handed_down(
+    *, data_dir: Path, lifeline: int, metrics_dir: Path | None, rates_file: Path, workers: int
+) -> dict[str, str]:
     """Return the environment of the processes that this one starts: its own, and what they cannot know otherwise.
 
-    `lifeline` is the descriptor of a pipe that ends with this process; in `metrics_dir` several workers count together.
+    `lifeline` is the descriptor of a pipe that ends with this process; in `metrics_dir`, and in `rates_file`, the web
+    workers count together, which they can because strings have the same hash in all of them.
     """
     told = {"LEDGER_DATA_DIR": str(data_dir), "LEDGER_LIFELINE": str(lifeline)}
+    told |= {"LEDGER_RATES_FILE": str(rates_file), "LEDGER_WORKERS": str(workers)}
+    told["PYTHONHASHSEED"] = str(randbelow(2**32))
     if metrics_dir is not None:
         told["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_dir)
     return {**os.environ, **told}
@@ -69,6 +80,11 @@ def read(*, data_dir: Path | None = None) -> Settings:
         admin_password=os.environ.get("LEDGER_ADMIN_PASSWORD") or None,
         log_level=os.environ.get("LEDGER_LOG_LEVEL") or "info",
         lifeline=int(lifeline) if lifeline else None,
+        rate_per_key=os.environ.get("LEDGER_RATE_PER_KEY") or "",
+        rate_per_address=os.environ.get("LEDGER_RATE_PER_ADDRESS") or "",
+        rates_file=_path("LEDGER_RATES_FILE"),
+        workers=int(os.environ.get("LEDGER_WORKERS") or 1),
+        trusted_proxies=os.environ.get("LEDGER_TRUSTED_PROXIES") or "",
     )
 
 

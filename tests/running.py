@@ -27,13 +27,20 @@ ADMIN_PASSWORD = "correct horse battery staple"
 class Service:
     """A running `ledger serve`, and how a test speaks to it."""
 
-    def __init__(self, data_dir: Path, *, database_url: str | None = None, workers: int = 1) -> None:
-        """Serve from a data folder, on the PostgreSQL in it or on the database at a URL."""
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        database_url: str | None = None,
+        workers: int = 1,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        """Serve from a data folder, on the PostgreSQL in it or on the database at a URL, with settings of its own."""
         self.data_dir = data_dir
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._workers = workers
-        self.environment = _environment(data_dir, database_url)
+        self.environment = {**_environment(data_dir, database_url), **(settings or {})}
         self._log = data_dir / "service.log"
         self.process: subprocess.Popen[bytes] | None = None
 
