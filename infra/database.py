@@ -1,5 +1,6 @@
 """Connections to PostgreSQL, and how a statement composed with SQLAlchemy Core runs on one."""
 
+import select
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar
 
@@ -44,7 +45,7 @@ def open_pool(url: str, *, size_max: int = 10, size_min: int = 1) -> Pool:
         max_size=size_max,
         open=False,
         timeout=CONNECT_TIMEOUT_SECONDS,
-        check=None,
+        check=_check,
         connection_class=psycopg.AsyncConnection[DictRow],
         kwargs={
             "autocommit": True,
@@ -54,6 +55,14 @@ def open_pool(url: str, *, size_max: int = 10, size_min: int = 1) -> Pool:
             "options": f"-c role={APPLICATION_ROLE} -c plan_cache_mode=force_custom_plan -c timezone=UTC",
         },
     )
+
+
+async def _check(connection: Connection) -> None:
+    """Raise psycopg.OperationalError when the server has left; it is asked only if it has said something meanwhile."""
+    said = select.poll()
+    said.register(connection.fileno(), select.POLLIN)
+    if said.poll(0):
+        await Pool.check_connection(connection)
 
 
 async def connect(url: str) -> Connection:

@@ -59,6 +59,7 @@ class Traffic:
     unanswered: dict[str, Command] = field(default_factory=dict)
     troubles: Counter[str] = field(default_factory=Counter)
     slowest_seconds: float = 0.0
+    slowest_beacon_seconds: float = 0.0
     answered_before: int = 0
     random: Random = field(default_factory=Random)
     lock: Lock = field(default_factory=Lock)
@@ -69,7 +70,7 @@ class Traffic:
         """Play ad slots and people at work; at the end they stop, and what they were not answered stays open."""
         self.stopped.clear()
         self.troubles.clear()
-        self.slowest_seconds = 0.0
+        self.slowest_seconds = self.slowest_beacon_seconds = 0.0
         self.answered_before = len(self.answered)
         campaigns = [page.world.campaign() for _ in range(commanders)]
         with ThreadPoolExecutor(ad_slots + commanders) as threads:
@@ -79,8 +80,8 @@ class Traffic:
                 yield
             finally:
                 self.stopped.set()
-            for each in playing:
-                each.result()
+                for each in playing:
+                    each.result()  # first of all: what a client was wrongly answered says more than what did not come
 
     def new_answers(self) -> int:
         """Return how many beacons were answered since the traffic began to flow."""
@@ -99,7 +100,10 @@ class Traffic:
             self._trouble(type(error).__name__)
             return None
         finally:
-            self.slowest_seconds = max(self.slowest_seconds, monotonic() - started)
+            took_seconds = monotonic() - started
+            self.slowest_seconds = max(self.slowest_seconds, took_seconds)
+            if method == "GET":
+                self.slowest_beacon_seconds = max(self.slowest_beacon_seconds, took_seconds)
         if answer.status_code == 503:
             assert int(answer.headers["Retry-After"]) >= 1
             self._trouble("503")
