@@ -12,7 +12,7 @@ import psutil
 from msgspec import structs
 
 from infra import clock
-from tests.bench import http_rows, log_rows, peers, projection_rows
+from tests.bench import http_rows, large_rows, log_rows, peers, projection_rows
 from tests.bench.rounds import ROUNDS_MIN, Plan, Row
 
 ROOT: Final = Path(__file__).parents[2]
@@ -21,6 +21,7 @@ BENCHMARKS: Final[dict[str, Callable[[Plan], Iterator[Row]]]] = {
     "impressions": http_rows.impressions,
     "batches": http_rows.batches,
     "appending": log_rows.appending,
+    "large": large_rows.large,
     "growth": log_rows.growth,
     "growth-http": http_rows.growth,
     "rebuilds": projection_rows.rebuilds,

@@ -46,9 +46,9 @@ _DELIVER: Final = """
         || '","recorded_at":"' || to_char(at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') || '",' || event
     )::json
     FROM (
-        SELECT number, uuidv7() AS id, now() + number * interval '1 day' / %(count)s AS at, type, actor, event
-        FROM generate_series(1, %(count)s) AS number JOIN sample ON sample.number = number %% %(samples)s
-        ORDER BY number
+        SELECT step, uuidv7() AS id, now() + step * interval '1 day' / %(count)s AS at, type, actor, event
+        FROM generate_series(1, %(count)s) AS step JOIN sample ON sample.number = step %% %(samples)s
+        ORDER BY step
     ) AS delivered (number, id, at, type, actor, event)
 """
 
@@ -61,7 +61,7 @@ def delivered(count: int) -> Iterator[Appended]:
         tickets = catalogue.tickets(log.catalogue, SAMPLES)
         # Only the owner of the table may write what no decision was made about.
         with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute("CREATE TEMP TABLE sample (number int, type text, actor text, event text)")
+            connection.execute("CREATE TEMP TABLE sample (sampled int, type text, actor text, event text)")
             with connection.cursor().copy("COPY sample FROM STDIN") as copy:
                 for number, ticket in enumerate(tickets):
                     copy.write_row((number, *_sample(number, raw.entry_of(ticket))))
