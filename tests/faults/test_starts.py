@@ -65,8 +65,7 @@ def test_a_database_of_another_version(database_url: str, data_dir: Path, revisi
     service = Service(data_dir, database_url=database_url)
     with psycopg.connect(database_url, autocommit=True) as owner:
         owner.execute("UPDATE alembic_version SET version_num = %s", (revision,))
-        reason = (
-            f"ledger: The database is at revision {found} and this program needs {schema.newest_revision()}: {remedy}."
-        )
+        needed = f"this program needs {schema.newest_revision()}"
+        reason = f"ledger: The database is at revision {revision} and {needed}: {remedy}."
         assert refusals(service.environment) == {(COULD_NOT_RUN, reason)}
         assert owner.execute("SELECT count(*) FROM ledgers").fetchone() == (0,)
