@@ -7,7 +7,7 @@ READY := .venv/.ready
 TEST_PROCESSES_MAX ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test bench bench-peers tamper soak lock clean
+.PHONY: help setup run test bench bench-peers tamper soak planted lock clean
 
 help: ## List what can be done here
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do printf 'make %-11s %s\n' "$$name" "$$what"; done
@@ -56,6 +56,9 @@ tamper: $(READY) ## Tamper with a log in every way, a thousand times each, and s
 
 soak: $(READY) ## Drive the service against a model, 25,000 steps, then kill it 200 times; options with ARGS='--seed 1'
 	@$(BIN)/python -m tests.soak $(ARGS)
+
+planted: $(READY) ## Plant five bugs in a copy of the source, one at a time, and see that tests find each
+	@$(BIN)/python -m tests.planted
 
 lock: $(READY) ## Write requirements.lock anew from pyproject.toml; newer versions with ARGS=--upgrade
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --universal --group dev --python-version 3.11 \
