@@ -16,7 +16,7 @@ import msgspec
 from domain.delivery import Ticket
 from tests.soak.book import KINDS, LIMITS, Entry, Thing
 from tests.soak.stage import Asked, How, Promise, Stage
-from tests.soak.verdicts import REUSED, STALE, Verdict, is_flying, is_over, made
+from tests.soak.verdicts import BELOW_SPENT, REUSED, STALE, Verdict, is_flying, is_over, made
 from tests.soak.wrong import Wrong
 
 SETTLE_SECONDS_MAX: Final = 8.0
@@ -80,7 +80,10 @@ class Play:
         if how.match != "any" and thing is not None:
             headers["If-Match"] = f'"{thing.version + (how.match == "stale")}"'
             if how.match == "stale":
-                verdicts = [STALE if verdict.status < 400 else verdict for verdict in verdicts]
+                # What is spent is looked at when a change is appended, after the version.
+                verdicts = [
+                    STALE if verdict.status < 400 or verdict == BELOW_SPENT else verdict for verdict in verdicts
+                ]
         answer = self.stage.admin(how.node).request(method, f"/api/v1/{path}", json=body, headers=headers)
         content: Mapping[str, Any] = answer.json()
         mine = self._mine()
