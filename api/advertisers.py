@@ -1,4 +1,4 @@
-"""The door to advertisers."""
+"""The door to advertisers, and to their funds."""
 
 from typing import Annotated
 from uuid import UUID
@@ -11,11 +11,13 @@ from api import lists, problems
 from api.access import may_manage, may_read
 from api.lists import Moment
 from api.services import Services
-from domain.advertiser import ADVERTISER, ChangeAdvertiser, CreateAdvertiser
+from domain.advertiser import ADVERTISER, ChangeAdvertiser, CreateAdvertiser, DepositFunds, WithdrawFunds
+from domain.errors import NotFound
 from domain.events import Availability
 from infra import clock
 from infra.batch import Receipt
 from infra.execute import Asked, execute
+from infra.leasing import Funds, read_funds
 from projections.advertisers import READ_MODEL, AdvertiserRow
 from projections.listing import Listing, Page
 
@@ -68,3 +70,48 @@ class AdvertiserController(Controller):
     ) -> Response[Receipt]:
         """Set fields of an advertiser."""
         return lists.receipt(await execute(services.log, ADVERTISER, advertiser_id, data, asked_if))
+
+    @post(
+        "/{advertiser_id:uuid}/deposit",
+        operation_id="deposit_funds",
+        status_code=200,
+        guards=[may_manage],
+        responses=problems.CHANGING,
+    )
+    async def deposit(
+        self,
+        advertiser_id: FromPath[UUID],
+        data: RequestBody[DepositFunds],
+        asked_if: NamedDependency[Asked],
+        services: NamedDependency[Services],
+    ) -> Response[Receipt]:
+        """Take money in advance; from the first deposit on, the advertiser's campaigns spend no more than its funds."""
+        return lists.receipt(await execute(services.log, ADVERTISER, advertiser_id, data, asked_if))
+
+    @post(
+        "/{advertiser_id:uuid}/withdraw",
+        operation_id="withdraw_funds",
+        status_code=200,
+        guards=[may_manage],
+        responses=problems.CHANGING,
+    )
+    async def withdraw(
+        self,
+        advertiser_id: FromPath[UUID],
+        data: RequestBody[WithdrawFunds],
+        asked_if: NamedDependency[Asked],
+        services: NamedDependency[Services],
+    ) -> Response[Receipt]:
+        """Pay back what the advertiser has neither spent nor promised."""
+        return lists.receipt(await execute(services.log, ADVERTISER, advertiser_id, data, asked_if))
+
+    @get("/{advertiser_id:uuid}/funds", operation_id="get_funds", guards=[may_read], responses=problems.LISTING_OF_ONE)
+    async def show_funds(
+        self, advertiser_id: FromPath[UUID], ledger_id: NamedDependency[UUID], services: NamedDependency[Services]
+    ) -> Funds:
+        """Show what an advertiser deposited, and what its campaigns have spent and set aside of it, at this moment."""
+        async with services.log.pool.connection() as connection:
+            funds = await read_funds(connection, ledger_id, advertiser_id)
+        if funds is None:
+            raise NotFound("deposit of advertiser", advertiser_id)
+        return funds

@@ -1,5 +1,6 @@
 """The door of ad slots: which creative to show. No request here touches the database."""
 
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any, Final, Literal
@@ -15,7 +16,7 @@ from api.access import bearer
 from api.problems import Unauthenticated
 from api.services import Services, services_of
 from domain.ad_request import AdRequest, Placement, may_identify
-from domain.choosing import Candidate, choose, eligible
+from domain.choosing import Candidate, choose, eligible, of_subjects
 from domain.delivery import Ticket
 from domain.errors import UnknownReference
 from domain.events import SlotTerms
@@ -25,9 +26,11 @@ from infra import clock, metrics
 from infra.ledger_keys import draw, pseudonym
 from infra.slot_keys import digest
 
-NoBidReason = Literal["no_matching_creative", "no_budget"]
+NoBidReason = Literal["no_matching_creative", "no_budget", "frequency_capped"]
 
 SLOT_KEY: Final[tuple[SecurityRequirement, ...]] = ({"slot_key": []},)
+
+_NOTHING: Final[AbstractSet[UUID]] = frozenset()
 
 IMPRESSION_PATH: Final = "/ads/v1/i/"
 VIEW_PATH: Final = "/ads/v1/v/"
@@ -127,20 +130,27 @@ class _Page:
         """Return what the placement of that number gets."""
         placement, slot = self._request.placements[number], self._slots[number]
         bits = eligible(self._snapshot, self._request, placement, creatives=self._shown)
+        enough = self._seen_enough()
+        capped = bits & of_subjects(self._snapshot, placement.slot_id, enough) if enough else 0
+        bits &= ~capped
         sold_out = 0 if self._request.test else bits & self._serving.sold_out(placement.slot_id)
         decision_id = clock.fresh_id()
         drawn = draw(self._services.ledger_keys.draw, decision_id)
         ads: list[Ad] = []
         for candidate in choose(self._snapshot, bits & ~sold_out, placement, self._now, drawn):
+            if not enough.isdisjoint((candidate.campaign_id, candidate.creative_id)):
+                capped = 1
+                continue
             if not self._hold(candidate, decision_id, slot):
                 sold_out = 1
                 continue
+            enough = self._promise(candidate, slot)
             ads.append(self._ad(candidate, placement, slot, decision_id))
             if len(ads) == placement.count:
                 break
             decision_id = clock.fresh_id()
         self._shown.extend(ad.creative_id for ad in ads)
-        reason: NoBidReason = "no_budget" if sold_out else "no_matching_creative"
+        reason: NoBidReason = "no_budget" if sold_out else "frequency_capped" if capped else "no_matching_creative"
         if ads:
             metrics.decision_counter("filled").inc(len(ads))
         if missing := placement.count - len(ads):
@@ -158,6 +168,23 @@ class _Page:
             return True
         holds = self._serving.holds
         return holds.take(candidate.campaign_id, decision_id, tick=self._tick, hold_seconds=slot.hold_seconds)
+
+    def _seen_enough(self) -> AbstractSet[UUID]:
+        """Return the campaigns and creatives that the viewer has seen as often as their caps allow."""
+        if self._viewer is None or self._request.test:
+            return _NOTHING
+        second, caps = int(self._now.timestamp()), self._snapshot.caps
+        return self._serving.viewings.reached(self._viewer, caps, second=second, tick=self._tick)
+
+    def _promise(self, candidate: Candidate, slot: SlotTerms) -> AbstractSet[UUID]:
+        """Count a capped creative as seen while it is held; return what the viewer has then seen enough of."""
+        if self._viewer is None or self._request.test:
+            return _NOTHING
+        capped = [candidate.campaign_id] if candidate.campaign_cap else []
+        capped += [candidate.creative_id] if candidate.creative_cap else []
+        if capped:
+            self._serving.viewings.promise(self._viewer, capped, until=self._tick + slot.hold_seconds)
+        return self._seen_enough()
 
     def _ad(self, candidate: Candidate, placement: Placement, slot: SlotTerms, decision_id: UUID) -> Ad:
         """Return a creative with its signed tokens."""
@@ -180,6 +207,8 @@ class _Page:
                 pricing=campaign.pricing,
                 currency=campaign.currency,
                 test=self._request.test,
+                campaign_cap=candidate.campaign_cap if self._viewer else None,
+                creative_cap=candidate.creative_cap if self._viewer else None,
             )
         )
         return Ad(

@@ -1,7 +1,8 @@
 """Budgets: what a campaign may spend and has spent, and whether one more delivery is within it.
 
 The row of a campaign's budget is kept by the log's writer in the transaction that appends the events, so that at every
-position of the log what was billed is within every limit that is set.
+position of the log what was billed is within every limit that is set. The funds that an advertiser deposited are a
+budget of their own, from which all of its campaigns draw.
 """
 
 from datetime import date, datetime
@@ -10,9 +11,10 @@ from uuid import UUID
 
 from msgspec import UNSET, Struct, structs
 
+from domain.advertiser import funds_after
 from domain.campaign import IMPRESSIONS_PER_CPM
-from domain.errors import BudgetBelowSpent
-from domain.events import CampaignChanged, CampaignCreated, CampaignTerms
+from domain.errors import BudgetBelowSpent, FundsOutOfRange
+from domain.events import CampaignChanged, CampaignCreated, CampaignTerms, FundsMoved, FundsWithdrawn
 from domain.values import MICROS_MAX, Pricing, local_date
 
 DeliveryKind = Literal["impression", "view", "click"]
@@ -23,12 +25,18 @@ class Budget(Struct, frozen=True, kw_only=True):
 
     What is leased is set aside for workers to promise to ad slots: at every moment, what is spent and what is leased
     are together within every limit. For a leased impression `impression_micros` are set aside.
+
+    `budget_id` is the campaign's id, and `advertiser_id` that of the budget which is the advertiser's funds, if it has
+    any. Funds have no other limit than `budget_micros`, and no `advertiser_id`.
     """
 
-    campaign_id: UUID
+    budget_id: UUID
+    advertiser_id: UUID | None = None
+    currency: str
     timezone: str
     impression_micros: int = 0
     click_micros: int = 0
+    flat_micros: int = 0
     budget_micros: int | None = None
     daily_budget_micros: int | None = None
     impression_budget: int | None = None
@@ -98,22 +106,23 @@ def affords(budget: Budget, charge: Charge) -> bool:
     return _fits(budget, charge) >= 1
 
 
-def headroom(budget: Budget) -> int:
-    """Return how many more impressions can be leased, on the budget's day; UNLIMITED when no limit is set.
+def room(campaign: Budget, budget: Budget) -> int:
+    """Return how many more impressions of a campaign can be leased of a budget: its own, or its advertiser's funds.
 
-    Where clicks are paid, impressions cost nothing, and there is room as long as one more click could be paid.
+    Where impressions cost nothing, because clicks are paid or a flat price, there is room as long as that could be.
     """
-    if budget.click_micros and not affords(budget, Charge(micros=budget.click_micros)):
+    due = campaign.click_micros or (0 if campaign.impressions else campaign.flat_micros)
+    if due and not affords(budget, Charge(micros=due)):
         return 0
-    return _fits(budget, Charge(micros=budget.impression_micros, impressions=1))
+    return _fits(budget, Charge(micros=campaign.impression_micros, impressions=1))
 
 
-def leased(budget: Budget, impressions: int) -> Budget:
-    """Return the budget with so many more impressions set aside; fewer, where the number is negative."""
+def leased(budget: Budget, impressions: int, micros: int) -> Budget:
+    """Return the budget with so many more impressions and micros set aside; fewer, where they are negative."""
     return structs.replace(
         budget,
         leased_impressions=budget.leased_impressions + impressions,
-        leased_micros=budget.leased_micros + impressions * budget.impression_micros,
+        leased_micros=budget.leased_micros + micros,
     )
 
 
@@ -130,25 +139,24 @@ def charged(budget: Budget, charge: Charge) -> Budget:
 
 def opened(campaign_id: UUID, event: CampaignCreated) -> Budget:
     """Return the budget of a campaign that was just drafted."""
-    return Budget(
-        campaign_id=campaign_id,
+    budget = Budget(
+        budget_id=campaign_id,
+        advertiser_id=event.advertiser_id,
+        currency=event.currency,
         timezone=event.timezone,
-        impression_micros=price_of_impression(event.pricing),
-        click_micros=price_of_click(event.pricing),
         budget_micros=event.budget_micros,
         daily_budget_micros=event.daily_budget_micros,
         impression_budget=event.impression_budget,
         daily_impression_budget=event.daily_impression_budget,
     )
+    return structs.replace(budget, **_prices(event.pricing))
 
 
 def relimited(budget: Budget, event: CampaignChanged, now: datetime) -> Budget:
     """Return the budget after a change; raise BudgetBelowSpent when more than a new limit is spent and held already."""
-    fields = ("timezone", "budget_micros", "daily_budget_micros", "impression_budget", "daily_impression_budget")
-    named = {name: value for name in fields if (value := getattr(event, name)) is not UNSET}
+    named = {name: value for name in _RELIMITED if (value := getattr(event, name)) is not UNSET}
     if event.pricing is not UNSET:
-        named["impression_micros"] = price_of_impression(event.pricing)
-        named["click_micros"] = price_of_click(event.pricing)
+        named |= _prices(event.pricing)
     after = structs.replace(on_day(budget, now), **named)
     for limit, spent in (
         ("budget_micros", after.spent_micros + after.leased_micros),
@@ -159,6 +167,33 @@ def relimited(budget: Budget, event: CampaignChanged, now: datetime) -> Budget:
         if named.get(limit) is not None and named[limit] < spent:
             raise BudgetBelowSpent(f"{spent:,} are spent and held; the {limit} cannot be less.", pointer=f"/{limit}")
     return after
+
+
+def funded(funds: Budget, event: FundsMoved) -> Budget:
+    """Return an advertiser's funds after a deposit or a withdrawal; raise FundsOutOfRange.
+
+    What is spent or set aside cannot be withdrawn. What was billed before the first deposit is not taken from it.
+    """
+    deposited = funds_after(funds.budget_micros, event)
+    taken = funds.spent_micros + funds.leased_micros
+    if deposited < (taken if isinstance(event, FundsWithdrawn) else 0) or deposited > MICROS_MAX:
+        detail = f"{taken:,} micros are spent and held, and at most {MICROS_MAX:,} can be deposited in all."
+        raise FundsOutOfRange(detail, pointer="/amount_micros")
+    return structs.replace(funds, budget_micros=deposited)
+
+
+_RELIMITED: Final = (
+    *("currency", "timezone"),
+    *("budget_micros", "daily_budget_micros", "impression_budget", "daily_impression_budget"),
+)
+
+
+def _prices(pricing: Pricing) -> dict[str, int]:
+    return {
+        "impression_micros": price_of_impression(pricing),
+        "click_micros": price_of_click(pricing),
+        "flat_micros": pricing.price_micros if pricing.model == "flat" else 0,
+    }
 
 
 def _fits(budget: Budget, charge: Charge) -> int:

@@ -12,6 +12,7 @@ from msgspec import UNSET, Struct, structs
 from domain.advertiser import Advertiser
 from domain.decider import Context, Decider, absent, begun, changed, copied, differing_fields, existing, stream_of
 from domain.errors import (
+    CurrencyDiffers,
     DateOutOfRange,
     DatesOutOfOrder,
     FieldFixed,
@@ -45,6 +46,8 @@ T = TypeVar("T", "CreateCampaign", "ChangeCampaign")
 
 IMPRESSIONS_PER_CPM: Final = 1_000
 PLACES_PER_TARGET_MAX: Final = 1_000
+VIEWS_PER_CAP_MAX: Final = 1_000
+"""Bounds what is remembered of each viewer: the time of every impression that a cap still counts."""
 
 
 class CreateCampaign(CampaignTerms, frozen=True, kw_only=True):
@@ -165,6 +168,8 @@ def create(command: CreateCampaign, context: Context) -> tuple[CampaignEvent, ..
         raise UnknownReference("advertiser", command.advertiser_id, pointer="/advertiser_id")
     if advertiser.terms.status != "active":
         raise WrongState("advertiser", advertiser.terms.status, "run a campaign")
+    if advertiser.currency not in {None, command.currency}:
+        raise CurrencyDiffers(f"The funds of this advertiser are in {advertiser.currency}.", pointer="/currency")
     check_terms(command)
     return (copied(CampaignCreated, _with_short_countries(command)),)
 
@@ -269,6 +274,10 @@ def _check_limits(terms: CampaignTerms) -> None:
     if (terms.max_view_count is None) != (terms.max_view_duration is None):
         raise LimitsInconsistent(
             "A frequency cap needs both max_view_count and max_view_duration.", pointer="/max_view_count"
+        )
+    if terms.max_view_count is not None and terms.max_view_count > VIEWS_PER_CAP_MAX:
+        raise LimitsInconsistent(
+            f"A frequency cap allows at most {VIEWS_PER_CAP_MAX:,} impressions.", pointer="/max_view_count"
         )
 
 

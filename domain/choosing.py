@@ -25,6 +25,7 @@ from domain.budget import is_limited
 from domain.campaign import Active, Campaign
 from domain.creative import Creative
 from domain.events import CampaignTerms, CreativeTerms, SlotTerms
+from domain.frequency import Cap, window_seconds
 from domain.iso import alpha_2
 from domain.rating import audience_of
 from domain.slot import Slot
@@ -59,6 +60,8 @@ class Candidate(Struct, frozen=True, kw_only=True):
     minutes: tuple[tuple[int, int], ...]
     timezone: ZoneInfo | None
     limited: bool
+    campaign_cap: Cap | None
+    creative_cap: Cap | None
 
 
 class Lineup(Struct, frozen=True, kw_only=True):
@@ -84,6 +87,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     slot_by_key_sha256: Mapping[str, UUID] = {}
     lineups: Mapping[UUID, Lineup] = {}
     limited: frozenset[UUID] = frozenset()
+    caps: Mapping[UUID, Cap] = {}
 
 
 def index(
@@ -99,6 +103,7 @@ def index(
     The campaigns of an advertiser that is known to be inactive are not served.
     """
     inactive = {each for each, advertiser in advertisers.items() if advertiser.terms.status == "inactive"}
+    funded = {each for each, advertiser in advertisers.items() if advertiser.funds_micros is not None}
     by_shape: dict[Shape, list[Candidate]] = defaultdict(list)
     for creative_id, creative in creatives.items():
         campaign = campaigns.get(creative.terms.campaign_id)
@@ -110,18 +115,22 @@ def index(
         ):
             terms = creative.terms
             shape = (terms.ad_type, terms.width, terms.height)
-            by_shape[shape].append(_candidate(creative_id, terms, campaign.terms))
+            is_funded = campaign.terms.advertiser_id in funded
+            by_shape[shape].append(_candidate(creative_id, terms, campaign.terms, is_funded=is_funded))
     open_slots = {slot_id: slot.terms for slot_id, slot in slots.items() if slot.terms.status == "active"}
     by_format: dict[Format, Lineup] = {}
     for slot in open_slots.values():
         if _format(slot) not in by_format:
             by_format[_format(slot)] = _lineup(slot, by_shape[slot.ad_type, slot.width, slot.height])
+    candidates = [candidate for of_shape in by_shape.values() for candidate in of_shape]
+    caps = {each.campaign_id: each.campaign_cap for each in candidates if each.campaign_cap}
     return Snapshot(
         position=position,
         slots=open_slots,
         slot_by_key_sha256={sha256: slot_id for slot_id in open_slots for sha256 in slots[slot_id].keys.values()},
         lineups={slot_id: by_format[_format(slot)] for slot_id, slot in open_slots.items()},
-        limited=frozenset(each.campaign_id for of_shape in by_shape.values() for each in of_shape if each.limited),
+        limited=frozenset(each.campaign_id for each in candidates if each.limited),
+        caps=caps | {each.creative_id: each.creative_cap for each in candidates if each.creative_cap},
     )
 
 
@@ -159,6 +168,12 @@ def eligible(
 def of_campaigns(lineup: Lineup, campaigns: Iterable[UUID]) -> int:
     """Return the bitset of the candidates of these campaigns."""
     return _any_of(lineup.by_campaign, campaigns)
+
+
+def of_subjects(snapshot: Snapshot, slot_id: UUID, subjects: Collection[UUID]) -> int:
+    """Return the bitset of the candidates for a slot that are, or whose campaigns are, among these."""
+    lineup = snapshot.lineups.get(slot_id)
+    return 0 if lineup is None else _any_of(lineup.by_campaign, subjects) | _any_of(lineup.by_creative, subjects)
 
 
 def choose(snapshot: Snapshot, bits: int, placement: Placement, now: datetime, draw: int) -> Iterator[Candidate]:
@@ -224,7 +239,7 @@ def _pays(pricing: Pricing, floor_cpm_micros: int) -> bool:
     return pricing.model != "cpm" or pricing.price_micros >= floor_cpm_micros
 
 
-def _candidate(creative_id: UUID, creative: CreativeTerms, campaign: CampaignTerms) -> Candidate:
+def _candidate(creative_id: UUID, creative: CreativeTerms, campaign: CampaignTerms, *, is_funded: bool) -> Candidate:
     starts = [flight(campaign.start_date, campaign.end_date, campaign.timezone)]
     if creative.start_date is not None:
         starts.append(flight(creative.start_date, None, campaign.timezone))
@@ -239,8 +254,16 @@ def _candidate(creative_id: UUID, creative: CreativeTerms, campaign: CampaignTer
         ends_at=min((int(end.timestamp()) for end in ends if end is not None), default=_FOREVER),
         minutes=tuple((_minute(slot.start), _minute(slot.end)) for slot in creative.time_slots),
         timezone=zone(campaign.timezone),
-        limited=is_limited(campaign),
+        limited=is_funded or is_limited(campaign),
+        campaign_cap=_campaign_cap(campaign),
+        creative_cap=None if creative.max_views is None else Cap(views=creative.max_views, seconds=0),
     )
+
+
+def _campaign_cap(campaign: CampaignTerms) -> Cap | None:
+    if campaign.max_view_count is None or campaign.max_view_duration is None:
+        return None
+    return Cap(views=campaign.max_view_count, seconds=window_seconds(campaign.max_view_duration))
 
 
 def _minute(clock: str) -> int:

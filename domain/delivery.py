@@ -3,15 +3,17 @@
 Counting is not billing: every authentic delivery is recorded once; whether it is billed is written into its event.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 from uuid import UUID
 
 from msgspec import Struct
 
-from domain.budget import Budget, DeliveryKind, affords, charged, leased, on_day, price_of
+from domain.books import Books
+from domain.budget import Budget, DeliveryKind, price_of
 from domain.events import ClickRecorded, DeliveryEvent, ImpressionRecorded, ViewRecorded
+from domain.frequency import Cap, Viewing, ViewingKey, is_reached, seen
 from domain.leasing import LeaseKey
 from domain.values import Pricing
 
@@ -40,6 +42,8 @@ class Ticket(Struct, frozen=True, kw_only=True, array_like=True):
     pricing: Pricing
     currency: str
     test: bool
+    campaign_cap: Cap | None = None
+    creative_cap: Cap | None = None
 
 
 class Delivery(Struct, frozen=True, kw_only=True):
@@ -58,75 +62,98 @@ class Settled(NamedTuple):
 
 
 class Settlement(NamedTuple):
-    """For each delivery what is recorded (None: it was recorded before), and the budgets and leases that changed."""
+    """For each delivery what is recorded (None: it was recorded before), and the leases and viewings that changed."""
 
     outcomes: tuple[Settled | None, ...]
-    budgets: dict[UUID, Budget]
     leases: dict[LeaseKey, int]
+    viewings: dict[ViewingKey, Viewing]
 
 
 def settle(
     deliveries: Sequence[Delivery],
     *,
     recorded: Mapping[UUID, frozenset[DeliveryKind]],
-    budgets: Mapping[UUID, Budget],
+    books: Books,
     leases: Mapping[LeaseKey, int],
+    viewings: Mapping[ViewingKey, Viewing],
     now: datetime,
 ) -> Settlement:
-    """Return what a batch adds to the log, the budgets and the leases, in the order of the batch.
+    """Return what a batch adds to the log, the leases and the viewings, in the order of the batch, and charge `books`.
 
-    `recorded` holds what the log has of each decision, `budgets` the rows of the campaigns concerned, `leases` how many
-    impressions are left of the leases that the decisions were promised from.
+    `recorded` holds what the log has of each decision, `leases` how many impressions are left of the leases that the
+    decisions were promised from, `viewings` what their viewers have seen of what is capped.
     """
-    seen = dict(recorded)
-    changed: dict[UUID, Budget] = {}
+    second = now.timestamp()
+    seen_kinds = dict(recorded)
     left: dict[LeaseKey, int] = {}
+    standing = dict(viewings)
     outcomes: list[Settled | None] = []
     for delivery in deliveries:
         ticket = delivery.ticket
-        kinds = seen.get(ticket.decision_id, frozenset())
+        kinds = seen_kinds.get(ticket.decision_id, frozenset())
         if delivery.kind in kinds:
             outcomes.append(None)
             continue
-        seen[ticket.decision_id] = kinds | {delivery.kind}
-        budget = changed.get(ticket.campaign_id) or budgets.get(ticket.campaign_id)
+        seen_kinds[ticket.decision_id] = kinds | {delivery.kind}
+        budget = books.find(ticket.campaign_id)
         if budget is None:
             outcomes.append(Settled(len(kinds) + 1, _event(delivery, 0, "unknown_campaign")))
             continue
-        budget = on_day(budget, now)
-        key = (ticket.worker, ticket.campaign_id)
-        impressions = left.get(key, leases.get(key, 0))
-        if impressions and delivery.kind == "impression" and is_held(ticket, now):
-            # What was set aside for this impression is free for it now, and for nothing else.
-            left[key] = impressions - 1
-            budget = changed[ticket.campaign_id] = leased(budget, -1)
-        event, after = bill(delivery, budget, now)
-        if after is not None:
-            changed[ticket.campaign_id] = after
-        outcomes.append(Settled(len(kinds) + 1, event))
-    return Settlement(tuple(outcomes), changed, left)
+        if ticket.worker and delivery.kind == "impression" and is_held(ticket, second):
+            key = (ticket.worker, ticket.campaign_id)
+            impressions = left.get(key, leases.get(key, 0))
+            if impressions:
+                # What was set aside for this impression is free for it now, and for nothing else.
+                left[key] = impressions - 1
+                budget = books.lease(budget, -1)
+        reason = _why_unbilled(ticket, second)
+        if reason is None and delivery.kind == "impression" and (ticket.campaign_cap or ticket.creative_cap):
+            reason = _why_capped(ticket, standing, int(second))
+        outcomes.append(Settled(len(kinds) + 1, bill(delivery, budget, books, reason)))
+    viewed = {key: viewing for key, viewing in standing.items() if viewing is not viewings.get(key)}
+    return Settlement(tuple(outcomes), left, viewed)
 
 
-def is_held(ticket: Ticket, now: datetime) -> bool:
-    """Tell whether a decision still holds the impression that it promised."""
-    return not ticket.test and now.timestamp() < ticket.hold_expires_at
+def is_held(ticket: Ticket, second: float) -> bool:
+    """Tell whether a decision still holds the impression that it promised, at a moment in seconds since 1970."""
+    return not ticket.test and second < ticket.hold_expires_at
 
 
-def bill(delivery: Delivery, budget: Budget, now: datetime) -> tuple[DeliveryEvent, Budget | None]:
-    """Return the event of a delivery, and the budget (as of its day) after it when the delivery is billed."""
-    ticket = delivery.ticket
-    charge = price_of(delivery.kind, ticket.pricing, budget)
-    reason = _why_unbilled(ticket, now) or (None if affords(budget, charge) else "over_budget")
-    if reason is not None:
-        return _event(delivery, charge.micros, reason), None
-    return _event(delivery, charge.micros, None), charged(budget, charge)
+def bill(delivery: Delivery, budget: Budget, books: Books, reason: str | None) -> DeliveryEvent:
+    """Return the event of a delivery, and charge its campaign's budget unless there is a reason not to."""
+    charge = price_of(delivery.kind, delivery.ticket.pricing, budget)
+    reason = reason or books.why_not(budget, charge)
+    if reason is None:
+        books.charge(budget, charge)
+    return _event(delivery, charge.micros, reason)
 
 
-def _why_unbilled(ticket: Ticket, now: datetime) -> str | None:
+def caps_of(ticket: Ticket) -> Iterator[tuple[ViewingKey, Cap]]:
+    """Yield what an impression counts as seen of, by whom, and the cap of each; nothing when nobody knows by whom."""
+    if ticket.viewer is not None:
+        if ticket.campaign_cap is not None:
+            yield (ticket.campaign_id, ticket.viewer), ticket.campaign_cap
+        if ticket.creative_cap is not None:
+            yield (ticket.creative_id, ticket.viewer), ticket.creative_cap
+
+
+def _why_unbilled(ticket: Ticket, second: float) -> str | None:
     if ticket.test:
         return "test"
-    if now.timestamp() > ticket.expires_at:
+    if second > ticket.expires_at:
         return "late"
+    return None
+
+
+def _why_capped(ticket: Ticket, viewings: dict[ViewingKey, Viewing], second: int) -> str | None:
+    """Return that an impression is beyond a cap, if it is; else note that the viewer has seen it."""
+    after: dict[ViewingKey, Viewing] = {}
+    for key, cap in caps_of(ticket):
+        viewing = viewings.get(key, Viewing())
+        if is_reached(viewing, cap, second):
+            return "over_cap"
+        after[key] = seen(viewing, cap, second)
+    viewings.update(after)
     return None
 
 
@@ -151,3 +178,9 @@ def _event(delivery: Delivery, price_micros: int, reason: str | None) -> Deliver
 def concerned(deliveries: Iterable[Delivery]) -> frozenset[UUID]:
     """Return the campaigns whose budgets a batch may charge."""
     return frozenset(delivery.ticket.campaign_id for delivery in deliveries)
+
+
+def viewings_of(deliveries: Iterable[Delivery]) -> frozenset[ViewingKey]:
+    """Return what is capped among the impressions of a batch, each with its viewer."""
+    impressions = (delivery for delivery in deliveries if delivery.kind == "impression")
+    return frozenset(key for impression in impressions for key, _ in caps_of(impression.ticket))

@@ -133,6 +133,18 @@ class BudgetBelowSpent(Refusal):
     code = "budget_below_spent"
 
 
+class FundsOutOfRange(Refusal):
+    """What an advertiser's funds hold after a deposit or withdrawal would be impossible."""
+
+    code = "funds_out_of_range"
+
+
+class CurrencyDiffers(Refusal):
+    """The advertiser's funds are in another currency."""
+
+    code = "currency_differs"
+
+
 class TargetingTooWide(Refusal):
     """The targeting names too many combinations of places."""
 

@@ -28,6 +28,7 @@ from domain.values import (
     Name,
     Phone,
     Pixels,
+    PositiveMicros,
     Pricing,
     Target,
     TimeSlot,
@@ -207,6 +208,20 @@ class AdvertiserChanged(AdvertiserChanges, frozen=True, kw_only=True, tag="adver
     """Fields of an advertiser were set."""
 
 
+class FundsDeposited(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="funds_deposited"):
+    """An advertiser paid in advance; from its first deposit on, its campaigns spend no more than its funds."""
+
+    amount_micros: PositiveMicros
+    currency: CurrencyCode
+
+
+class FundsWithdrawn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="funds_withdrawn"):
+    """An advertiser was paid back what it had not spent."""
+
+    amount_micros: PositiveMicros
+    currency: CurrencyCode
+
+
 class CampaignCreated(CampaignTerms, frozen=True, kw_only=True, tag="campaign_created"):
     """A campaign was drafted."""
 
@@ -326,7 +341,8 @@ class LogKeyReplaced(Struct, frozen=True, kw_only=True, tag="log_key_replaced"):
     new_key: str
 
 
-AdvertiserEvent = AdvertiserCreated | AdvertiserChanged
+FundsMoved = FundsDeposited | FundsWithdrawn
+AdvertiserEvent = AdvertiserCreated | AdvertiserChanged | FundsMoved
 CampaignStepTaken = CampaignActivated | CampaignPaused | CampaignCompleted | CampaignExpired | CampaignArchived
 CampaignEvent = CampaignCreated | CampaignChanged | CampaignStepTaken
 CreativeEvent = (

@@ -9,11 +9,13 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from domain.books import Books
 from domain.budget import Budget, DeliveryKind, opened, relimited
 from domain.decider import stream_of
 from domain.delivery import EVENT_OF, Delivery, Settled, settle
 from domain.errors import IdempotencyKeyReused, Kind, Refusal, VersionConflict
-from domain.events import CampaignChanged, CampaignCreated, Entry, Event
+from domain.events import CampaignChanged, CampaignCreated, Entry, Event, FundsDeposited, FundsWithdrawn
+from domain.frequency import Viewing, ViewingKey
 from domain.leasing import LeaseKey, Want, lease, reclaim
 from infra import event_log
 from infra.event_log import Head
@@ -114,6 +116,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     recorded: Mapping[UUID, frozenset[DeliveryKind]]
     budgets: Mapping[UUID, Budget]
     leases: Mapping[LeaseKey, int]
+    viewings: Mapping[ViewingKey, Viewing]
     silent: Mapping[LeaseKey, int]
     workers: int
     answers: Mapping[tuple[str, str], tuple[bytes, StoredAnswer]]
@@ -128,8 +131,9 @@ class Plan(NamedTuple):
     now: datetime
     entries: list[Entry]
     versions: dict[str, int]
-    budgets: dict[UUID, Budget]
+    books: Books
     leases: dict[LeaseKey, int]
+    viewings: dict[ViewingKey, Viewing]
     confirmed: dict[int, list[UUID]]
     answers: dict[tuple[str, str], tuple[bytes, StoredAnswer]]
     results: list[Result]
@@ -137,7 +141,8 @@ class Plan(NamedTuple):
 
 def plan(facts: Facts, requests: Sequence[Request], now: datetime) -> Plan:
     """Return what a batch adds: what commands decided, in order; then all deliveries together; then the leases."""
-    draft = Plan(now, [], dict(facts.versions), {}, {}, defaultdict(list), {}, [()] * len(requests))
+    books = Books(facts.budgets, now)
+    draft = Plan(now, [], dict(facts.versions), books, {}, {}, defaultdict(list), {}, [()] * len(requests))
     for number, request in enumerate(requests):
         if isinstance(request, Appending):
             draft.results[number] = _answer(facts, draft, request)
@@ -145,7 +150,7 @@ def plan(facts: Facts, requests: Sequence[Request], now: datetime) -> Plan:
     if facts.silent:
         # A lease that is reclaimed is gone, less what this very batch has charged to it.
         silent = {key: draft.leases.pop(key, impressions) for key, impressions in facts.silent.items()}
-        draft.budgets.update(reclaim(silent, {**facts.budgets, **draft.budgets}))
+        reclaim(silent, books)
     for number, request in enumerate(requests):
         if isinstance(request, Leasing):
             draft.results[number] = _lease(facts, draft, request)
@@ -158,12 +163,13 @@ def _settle(facts: Facts, draft: Plan, requests: Sequence[Request]) -> None:
     settlement = settle(
         deliveries,
         recorded=facts.recorded,
-        budgets={**facts.budgets, **draft.budgets},
+        books=draft.books,
         leases=facts.leases,
+        viewings=facts.viewings,
         now=draft.now,
     )
-    draft.budgets.update(settlement.budgets)
     draft.leases.update(settlement.leases)
+    draft.viewings.update(settlement.viewings)
     outcomes = iter(settlement.outcomes)
     for number, recording in recordings:
         draft.results[number] = tuple(islice(outcomes, len(recording.deliveries)))
@@ -176,16 +182,8 @@ def _settle(facts: Facts, draft: Plan, requests: Sequence[Request]) -> None:
 
 def _lease(facts: Facts, draft: Plan, request: Leasing) -> Mapping[UUID, int]:
     known = {key: left for key, left in facts.leases.items() if key not in facts.silent} | draft.leases
-    leases, budgets = lease(
-        request.worker,
-        request.wants,
-        workers=facts.workers,
-        leases=known,
-        budgets={**facts.budgets, **draft.budgets},
-        now=draft.now,
-    )
+    leases = lease(request.worker, request.wants, workers=facts.workers, leases=known, books=draft.books)
     draft.leases.update({key: left for key, left in leases.items() if left != known.get(key, 0)})
-    draft.budgets.update(budgets)
     return {campaign_id: impressions for (_, campaign_id), impressions in leases.items()}
 
 
@@ -240,13 +238,8 @@ def _append(facts: Facts, draft: Plan, request: Appending) -> Receipt:
         for number, event in enumerate(request.events, start=1)
     ]
     event_log.check_size(entries)
-    known = draft.budgets.get(request.subject) or facts.budgets.get(request.subject)
     for event in request.events:
-        if isinstance(event, CampaignCreated):
-            known = draft.budgets[request.subject] = opened(request.subject, event)
-        elif isinstance(event, CampaignChanged) and known is not None:
-            known = relimited(known, event, draft.now)
-            draft.budgets[request.subject] = known
+        _enter(draft, request.subject, event)
     draft.entries.extend(entries)
     draft.versions[request.stream] = version + len(request.events)
     return Receipt(
@@ -254,6 +247,20 @@ def _append(facts: Facts, draft: Plan, request: Appending) -> Receipt:
         version=draft.versions[request.stream],
         position=facts.head.position + len(draft.entries) if request.events else request.position,
     )
+
+
+def _enter(draft: Plan, subject: UUID, event: Event) -> None:
+    """Let the books follow a command's event; raise the Refusal of what is spent and held already."""
+    known = draft.books.find(subject)
+    match event:
+        case CampaignCreated():
+            draft.books.enter(opened(subject, event))
+        case CampaignChanged() if known is not None:
+            draft.books.enter(relimited(known, event, draft.now))
+        case FundsDeposited() | FundsWithdrawn():
+            draft.books.fund(subject, event)
+        case _:
+            pass
 
 
 def _delivery_entry(delivery: Delivery, settled: Settled, now: datetime) -> Entry:

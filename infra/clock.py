@@ -1,5 +1,6 @@
 """The time and fresh ids: the only module that asks for either."""
 
+import time
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -9,6 +10,11 @@ import uuid_utils
 def now() -> datetime:
     """Return the time, in UTC."""
     return datetime.now(UTC)
+
+
+def second() -> int:
+    """Return the present second, counted from 1970."""
+    return int(time.time())
 
 
 def fresh_id() -> UUID:

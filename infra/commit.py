@@ -3,18 +3,20 @@
 However many requests a batch holds, whatever they are about, it is the same few statements.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 import msgspec
+from psycopg import AsyncCursor
 from psycopg.rows import DictRow
 
 from domain.budget import Budget, DeliveryKind
 from domain.decider import stream_of
-from domain.delivery import EVENT_OF, concerned
-from domain.events import DeliveryRecorded
+from domain.delivery import EVENT_OF, concerned, viewings_of
+from domain.events import DeliveryRecorded, FundsDeposited, FundsWithdrawn
+from domain.frequency import Viewing
 from domain.leasing import LEASE_SECONDS
 from infra import event_log
 from infra.batch import Appending, Facts, Idempotency, Leasing, Plan, Recording, Request, StoredAnswer, plan
@@ -23,6 +25,8 @@ from infra.event_log import Head
 
 CONFIRMED_PER_NOTIFICATION: Final = 200
 """A payload holds less than 8,000 bytes, and an id takes 33."""
+
+Cursor = AsyncCursor[DictRow]
 
 _KIND_BY_TAG: Final[dict[str, DeliveryKind]] = {
     str(event_type.__struct_config__.tag): kind for kind, event_type in EVENT_OF.items()
@@ -68,8 +72,31 @@ _FORGET_SILENT: Final = """
     RETURNING leases.worker, leases.campaign_id, leases.impressions
 """
 
+# Those of the campaigns concerned, of their advertisers' funds, and of all campaigns of advertisers whose funds move.
 _READ_BUDGETS: Final = """
-    SELECT * FROM budgets WHERE ledger_id = %(ledger_id)s AND campaign_id = ANY(%(campaigns)s)
+    SELECT * FROM budgets
+    WHERE ledger_id = %(ledger_id)s AND (
+        budget_id = ANY(%(campaigns)s)
+        OR advertiser_id = ANY(%(funded)s)
+        OR budget_id IN (
+            SELECT advertiser_id FROM budgets WHERE ledger_id = %(ledger_id)s AND budget_id = ANY(%(campaigns)s)
+        )
+    )
+"""
+
+_READ_VIEWINGS: Final = """
+    SELECT subject, viewer, views, times
+    FROM viewings JOIN unnest(%(subjects)s::uuid[], %(viewers)s::text[]) AS asked (subject, viewer)
+        USING (subject, viewer)
+    WHERE ledger_id = %(ledger_id)s
+"""
+
+_WRITE_VIEWINGS: Final = """
+    INSERT INTO viewings (ledger_id, subject, viewer, views, times, position)
+    SELECT %(ledger_id)s, subject, viewer, views, times, %(position)s
+    FROM json_populate_recordset(NULL::viewings, %(rows)s::json)
+    ON CONFLICT (ledger_id, subject, viewer) DO UPDATE
+    SET (views, times, position) = ROW(EXCLUDED.views, EXCLUDED.times, EXCLUDED.position)
 """
 
 _WRITE_ANSWERS: Final = """
@@ -81,7 +108,7 @@ _BUDGET_COLUMNS: Final = ", ".join(Budget.__struct_fields__)
 WRITE_BUDGETS: Final = f"""
     INSERT INTO budgets (ledger_id, {_BUDGET_COLUMNS})
     SELECT %(ledger_id)s, {_BUDGET_COLUMNS} FROM json_populate_recordset(NULL::budgets, %(rows)s::json)
-    ON CONFLICT (ledger_id, campaign_id) DO UPDATE
+    ON CONFLICT (ledger_id, budget_id) DO UPDATE
     SET ({_BUDGET_COLUMNS}) = ROW({", ".join(f"EXCLUDED.{column}" for column in Budget.__struct_fields__)})
 """
 
@@ -132,36 +159,57 @@ async def _read(connection: Connection, ledger_id: UUID, requests: Sequence[Requ
     leases = {(d.ticket.worker, d.ticket.campaign_id) for d in deliveries if d.ticket.worker}
     leases |= {(request.worker, want.campaign_id) for request in leasings for want in request.wants}
     campaigns = concerned(deliveries) | {request.subject for request in appendings} | {key[1] for key in leases}
+    funded = [
+        request.subject
+        for request in appendings
+        if any(isinstance(each, FundsDeposited | FundsWithdrawn) for each in request.events)
+    ]
     here = {"ledger_id": ledger_id}
-    execute = connection.execute
-    head = await execute(event_log.LOCK_HEAD, here)
-    versions = await execute(event_log.STREAM_VERSIONS, here | {"streams": [each.stream for each in appendings]})
-    decisions = await execute(
+    head = await connection.execute(event_log.LOCK_HEAD, here)
+    versions = await _found(
+        connection, event_log.STREAM_VERSIONS, here, {"streams": "\n".join([request.stream for request in appendings])}
+    )
+    decisions = await _found(
+        connection,
         event_log.DECISION_EVENTS,
-        here | {"streams": [stream_of("decision", d.ticket.decision_id) for d in deliveries]},
+        here,
+        {"streams": "\n".join([stream_of("decision", d.ticket.decision_id) for d in deliveries])},
     )
-    answers = await execute(
-        _READ_ANSWERS, here | {"actors": [each.actor for each in asked], "keys": [each.key for each in asked]}
+    answers = await _found(
+        connection,
+        _READ_ANSWERS,
+        here,
+        {"actors": [each.actor for each in asked], "keys": [each.key for each in asked]},
     )
-    leased = await execute(
-        _READ_LEASES, here | {"workers": [key[0] for key in leases], "campaigns": [key[1] for key in leases]}
+    leased = await _found(
+        connection, _READ_LEASES, here, {"workers": [key[0] for key in leases], "campaigns": [key[1] for key in leases]}
+    )
+    viewers = viewings_of(deliveries)
+    viewings = await _found(
+        connection,
+        _READ_VIEWINGS,
+        here,
+        {"subjects": [key[0] for key in viewers], "viewers": [key[1] for key in viewers]},
     )
     workers, silent = await _hear(connection, ledger_id, leasings)
     campaigns |= {key[1] for key in silent}
-    budgets = await _rows(connection, _READ_BUDGETS, here | {"campaigns": list(campaigns)})
+    budgets = await _rows(connection, _READ_BUDGETS, here | {"campaigns": list(campaigns), "funded": funded})
     recorded: dict[UUID, frozenset[DeliveryKind]] = {}
-    for row in await decisions.fetchall():
+    for row in await _all(decisions):
         decision_id = UUID(row["stream_id"].removeprefix("decision-"))
         recorded[decision_id] = recorded.get(decision_id, frozenset()) | {_KIND_BY_TAG[row["type"]]}
     return Facts(
         head=msgspec.convert(await head.fetchone(), Head),
-        versions={row["stream_id"]: row["version"] for row in await versions.fetchall()},
+        versions={row["stream_id"]: row["version"] for row in await _all(versions)},
         recorded=recorded,
-        budgets={row["campaign_id"]: msgspec.convert(row, Budget) for row in budgets},
-        leases={(row["worker"], row["campaign_id"]): row["impressions"] for row in await leased.fetchall()},
+        budgets={row["budget_id"]: msgspec.convert(row, Budget) for row in budgets},
+        leases={(row["worker"], row["campaign_id"]): row["impressions"] for row in await _all(leased)},
+        viewings={
+            (row["subject"], row["viewer"]): Viewing(row["views"], tuple(row["times"])) for row in await _all(viewings)
+        },
         silent=silent,
         workers=workers,
-        answers={(row["actor"], row["key"]): _stored(row) for row in await answers.fetchall()},
+        answers={(row["actor"], row["key"]): _stored(row) for row in await _all(answers)},
     )
 
 
@@ -195,9 +243,17 @@ async def _write(connection: Connection, ledger_id: UUID, head: Head, planned: P
         )
         await connection.execute(event_log.MOVE_HEAD, moved)
         await connection.execute("SELECT pg_notify(%s, %s)", (event_log.CHANNEL, str(ledger_id)))
-    if planned.budgets:
-        rows = msgspec.json.encode(list(planned.budgets.values())).decode()
+    if planned.books.changed:
+        rows = msgspec.json.encode(list(planned.books.changed.values())).decode()
         await connection.execute(WRITE_BUDGETS, {"ledger_id": ledger_id, "rows": rows})
+    if planned.viewings:
+        seen = [
+            {"subject": subject, "viewer": viewer, "views": viewing.views, "times": viewing.times}
+            for (subject, viewer), viewing in planned.viewings.items()
+        ]
+        rows = msgspec.json.encode(seen).decode()
+        position = head.position + len(planned.entries)
+        await connection.execute(_WRITE_VIEWINGS, {"ledger_id": ledger_id, "position": position, "rows": rows})
     if planned.leases:
         columns = {
             "workers": [key[0] for key in planned.leases],
@@ -228,6 +284,17 @@ async def _tell(connection: Connection, worker: int, confirmed: Sequence[UUID]) 
 def worker_channel(worker: int) -> str:
     """Return the channel on which a worker hears which decisions were confirmed through others, by their hex ids."""
     return f"worker_{worker}"
+
+
+async def _found(
+    connection: Connection, statement: str, here: Mapping[str, Any], asked: Mapping[str, Sequence[Any]]
+) -> Cursor | None:
+    """Send a look-up, unless there is nothing to look up; what it finds is read when all look-ups are sent."""
+    return await connection.execute(statement, {**here, **asked}) if any(asked.values()) else None
+
+
+async def _all(cursor: Cursor | None) -> list[DictRow]:
+    return [] if cursor is None else await cursor.fetchall()
 
 
 async def _rows(connection: Connection, statement: str, parameters: dict[str, Any]) -> list[DictRow]:

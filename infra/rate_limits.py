@@ -11,12 +11,13 @@ import fcntl
 import mmap
 import os
 from pathlib import Path
-from time import time
 from typing import Final
 
 from limits import RateLimitItem, parse_many
 from limits.storage import Storage
 from limits.strategies import FixedWindowRateLimiter
+
+from infra import clock
 
 PLACES: Final = 65_536
 PLACE_BYTES: Final = 8
@@ -85,7 +86,7 @@ class SharedCounts(Storage):
 
     def get_expiry(self, key: str) -> float:  # noqa: ARG002  as `limits` calls it
         """Return the present: windows end at multiples of their length, which a key does not tell."""
-        return time()
+        return clock.second()
 
     def check(self) -> bool:
         """Tell that memory is there."""
@@ -101,7 +102,7 @@ class SharedCounts(Storage):
 
     def _find(self, key: str, expiry: int) -> tuple[int, int]:
         # Strings are hashed with a seed, which the supervisor hands down: nobody can choose where to collide.
-        hashed = hash((key, int(time()) // expiry))
+        hashed = hash((key, clock.second() // expiry))
         return hashed % PLACES, hashed & _TAG_MASK
 
     def _claimed(self, workers: int) -> int:
@@ -134,7 +135,7 @@ class RateLimits:
         for rate in rates:
             if not self._limiter.hit(rate, kind, whom):
                 seconds = rate.get_expiry()
-                raise RateExceeded(seconds - int(time()) % seconds)
+                raise RateExceeded(seconds - clock.second() % seconds)
 
 
 def _rates(said: str) -> list[RateLimitItem]:

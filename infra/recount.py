@@ -24,7 +24,7 @@ from infra.verifier import Report
 DELIVERIES: Final = {"impression_recorded": 1, "view_recorded": 2, "click_recorded": 3}
 TYPES: Final = {
     *DELIVERIES,
-    *("advertiser_created", "advertiser_changed"),
+    *("advertiser_created", "advertiser_changed", "funds_deposited", "funds_withdrawn"),
     *("campaign_created", "campaign_changed", "campaign_activated", "campaign_paused", "campaign_completed"),
     *("campaign_expired", "campaign_archived"),
     *("creative_created", "creative_changed", "creative_submitted", "creative_approved", "creative_denied"),
@@ -133,6 +133,7 @@ class Recount:
     def __init__(self, report: Report) -> None:
         """Begin before the first entry."""
         self.campaigns: dict[str, Campaign] = {}
+        self.funds: dict[str, dict[str, Any]] = {}
         self.deliveries = Deliveries(urandom(32))
         self._report = report
         self._streams = Streams()
@@ -159,6 +160,8 @@ class Recount:
                 self._deliver(position, said, event)
             elif kind in {"campaign_created", "campaign_changed"}:
                 self._set(position, said, event)
+            elif kind in {"funds_deposited", "funds_withdrawn"}:
+                self._fund(position, said, event)
         except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError, StructError) as error:
             self._report.wrong("structure", f"it cannot be understood: {error!r}", position)
             return None
@@ -231,10 +234,35 @@ class Recount:
             return
         if billed:
             self._check_price(position, campaign, event)
+            self._draw(position, event)
         self._count(campaign, said["recorded_at"], kind, billed=billed, spent=spent)
         campaign["position"] = position
         if billed:
             self._check_limits(position, campaign)
+
+    def _fund(self, position: int, said: dict[str, Any], event: dict[str, Any]) -> None:
+        advertiser_id = said["stream"].removeprefix("advertiser-")
+        fresh = {"currency": event["currency"], "budget_micros": 0, "spent_micros": 0}
+        funds = self.funds.setdefault(advertiser_id, fresh)
+        funds["budget_micros"] += event["amount_micros"] * (1 if event["type"] == "funds_deposited" else -1)
+        if funds["currency"] != event["currency"]:
+            self._report.wrong("money", f"the funds of advertiser {advertiser_id} change their currency", position)
+        self._check_funds(position, advertiser_id)
+
+    def _draw(self, position: int, event: dict[str, Any]) -> None:
+        funds = self.funds.get(event["advertiser_id"])
+        if funds is None or not event["price_micros"]:
+            return
+        funds["spent_micros"] += event["price_micros"]
+        if funds["currency"] != event["currency"]:
+            self._report.wrong("money", "it is billed to funds in another currency", position)
+        self._check_funds(position, event["advertiser_id"])
+
+    def _check_funds(self, position: int, advertiser_id: str) -> None:
+        funds = self.funds[advertiser_id]
+        if funds["spent_micros"] > funds["budget_micros"]:
+            detail = f"the {funds['spent_micros']:,} micros spent by advertiser {advertiser_id}"
+            self._report.wrong("money", f"{detail} are more than its funds, {funds['budget_micros']:,}", position)
 
     def _count(self, campaign: Campaign, recorded_at: str, kind: int, *, billed: bool, spent: int) -> None:
         day = self._day(recorded_at, campaign["timezone"])

@@ -23,7 +23,7 @@ from sqlalchemy import (
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSON
+from sqlalchemy.dialects.postgresql import ARRAY, JSON
 
 metadata: Final = MetaData(
     naming_convention={
@@ -88,7 +88,7 @@ budgets = Table(
     "budgets",
     metadata,
     Column("ledger_id", Uuid, primary_key=True),
-    Column("campaign_id", Uuid, primary_key=True),
+    Column("budget_id", Uuid, primary_key=True),
     Column("timezone", Text, nullable=False),
     Column("impression_micros", BigInteger, nullable=False),
     Column("click_micros", BigInteger, nullable=False),
@@ -103,7 +103,24 @@ budgets = Table(
     Column("day_impressions", BigInteger, nullable=False),
     Column("leased_impressions", BigInteger, nullable=False),
     Column("leased_micros", BigInteger, nullable=False),
-    comment="What each campaign may spend and has spent, kept by the writer in the transaction that appends.",
+    Column("advertiser_id", Uuid),
+    Column("currency", Text, nullable=False),
+    Column("flat_micros", BigInteger, nullable=False),
+    Index("ix_budgets_advertiser", "ledger_id", "advertiser_id"),
+    comment="What each campaign, and each advertiser out of its funds, may spend and has spent; kept by the writer.",
+)
+
+viewings = Table(
+    "viewings",
+    metadata,
+    Column("ledger_id", Uuid, primary_key=True),
+    Column("subject", Uuid, primary_key=True),
+    Column("viewer", Text, primary_key=True),
+    Column("views", BigInteger, nullable=False),
+    Column("times", ARRAY(BigInteger), nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Index("ix_viewings_position", "ledger_id", "position"),
+    comment="When (seconds since 1970) viewers, by pseudonym, saw what has a frequency cap; kept by the writer.",
 )
 
 workers = Table(

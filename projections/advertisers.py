@@ -7,8 +7,17 @@ from uuid import UUID
 from msgspec import structs
 from sqlalchemy import BigInteger, Column, DateTime, Integer, Table, Text, Uuid
 
+from domain.advertiser import funds_after
 from domain.decider import begun, named_fields
-from domain.events import AdvertiserChanged, AdvertiserCreated, AdvertiserEvent, AdvertiserTerms
+from domain.events import (
+    AdvertiserChanged,
+    AdvertiserCreated,
+    AdvertiserEvent,
+    AdvertiserTerms,
+    FundsDeposited,
+    FundsWithdrawn,
+)
+from domain.values import CurrencyCode
 from infra.event_log import Recorded
 from infra.tables import metadata
 from projections.rows import ReadModel, stamp, subject_of
@@ -28,18 +37,22 @@ advertisers = Table(
     Column("email", Text),
     Column("phone", Text),
     Column("status", Text, nullable=False),
+    Column("currency", Text),
+    Column("funds_micros", BigInteger),
     comment="Read model: advertisers as they stand.",
 )
 
 
 class AdvertiserRow(AdvertiserTerms, frozen=True, kw_only=True):
-    """An advertiser as it stands, and since when."""
+    """An advertiser as it stands, and since when; its funds are what it deposited less what it withdrew."""
 
     id: UUID
     version: int
     position: int
     created_at: datetime
     updated_at: datetime
+    currency: CurrencyCode | None = None
+    funds_micros: int | None = None
 
 
 def fold(row: AdvertiserRow | None, recorded: Recorded) -> AdvertiserRow:
@@ -53,6 +66,10 @@ def fold(row: AdvertiserRow | None, recorded: Recorded) -> AdvertiserRow:
             )
         case AdvertiserChanged():
             return structs.replace(begun(row), **stamp(recorded), **named_fields(event))
+        case FundsDeposited() | FundsWithdrawn():
+            known = begun(row)
+            funds = funds_after(known.funds_micros, event)
+            return structs.replace(known, **stamp(recorded), currency=event.currency, funds_micros=funds)
         case _:
             assert_never(event)
 
@@ -68,8 +85,8 @@ READ_MODEL: Final = ReadModel(
 
 PROJECTION: Final = Projection(
     name=READ_MODEL.projection,
-    version=1,
-    handles=(AdvertiserCreated, AdvertiserChanged),
+    version=2,
+    handles=(AdvertiserCreated, AdvertiserChanged, FundsDeposited, FundsWithdrawn),
     key=lambda recorded: recorded.entry.stream,
     write=READ_MODEL.write,
     table=advertisers,

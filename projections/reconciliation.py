@@ -35,10 +35,11 @@ THINGS: Final[tuple[ReadModel[Any], ...]] = (
 )
 # A column of the writer's budgets, and the count that it must equal.
 BUDGET_COLUMNS: Final[Mapping[str, str]] = {
-    **{name: name for name in ("timezone", "spent_micros", "budget_micros", "daily_budget_micros")},
+    **{name: name for name in ("timezone", "currency", "spent_micros", "budget_micros", "daily_budget_micros")},
     **{name: name for name in ("impression_budget", "daily_impression_budget")},
     "impressions": "billed_impressions",
 }
+FUNDS_COLUMNS: Final[Mapping[str, str]] = {name: name for name in ("currency", "budget_micros", "spent_micros")}
 
 _READ_PAGE: Final = """
     SELECT position, stream_id, version, type, recorded_at, entry::text AS entry FROM events
@@ -256,14 +257,24 @@ class _Inspection:
 
     async def _compare_budgets(self) -> None:
         rows = await self._rows("SELECT * FROM budgets WHERE ledger_id = %s")
-        stored = {str(row["campaign_id"]): row for row in rows}
-        for campaign_id in sorted(stored.keys() | self._recount.campaigns.keys()):
+        campaigns = {str(row["budget_id"]): row for row in rows if row["advertiser_id"] is not None}
+        funds = {str(row["budget_id"]): row for row in rows if row["advertiser_id"] is None}
+        self._compare_columns(campaigns, self._recount.campaigns, BUDGET_COLUMNS)
+        self._compare_columns(funds, self._recount.funds, FUNDS_COLUMNS)
+
+    def _compare_columns(
+        self,
+        stored: Mapping[str, Mapping[str, Any]],
+        rights: Mapping[str, Mapping[str, Any]],
+        columns: Mapping[str, str],
+    ) -> None:
+        for budget_id in sorted(stored.keys() | rights.keys()):
             self._report.checked["read models"] += 1
-            row, right = stored.get(campaign_id, {}), self._recount.campaigns.get(campaign_id, {})
-            for column, name in BUDGET_COLUMNS.items():
+            row, right = stored.get(budget_id, {}), rights.get(budget_id, {})
+            for column, name in columns.items():
                 if row.get(column) != right.get(name):
                     detail = (
-                        f"{column} of the budget {campaign_id}: {row.get(column)!r} is said, {right.get(name)!r} right"
+                        f"{column} of the budget {budget_id}: {row.get(column)!r} is said, {right.get(name)!r} right"
                     )
                     self._report.wrong("read models", detail, right.get("position"))
 

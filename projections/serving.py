@@ -16,6 +16,7 @@ from domain.campaign import CAMPAIGN, Campaign
 from domain.choosing import Lineup, Snapshot, index, of_campaigns
 from domain.creative import CREATIVE, Creative
 from domain.decider import Decider
+from domain.frequency import VIEWERS_MAX, Viewings
 from domain.holds import Holds
 from domain.leasing import Want
 from domain.slot import SLOT, Slot
@@ -23,6 +24,7 @@ from infra.batch import Leasing
 from infra.commit import worker_channel
 from infra.database import Connection, connect
 from infra.event_log import CHANNEL, Recorded, read_catalogue
+from infra.viewings import read_position_of_last, read_viewings
 from infra.writer import LogBusy, LogUnavailable, Writer
 from projections.rows import subject_of
 
@@ -55,6 +57,8 @@ class Serving:
         self._creatives: dict[UUID, Creative] = {}
         self._slots: dict[UUID, Slot] = {}
         self._advertisers: dict[UUID, Advertiser] = {}
+        self.viewings: Final = Viewings()
+        self._viewed_until: int | None = None
 
     def sold_out(self, slot_id: UUID) -> int:
         """Return the bitset of those in a slot's lineup that have nothing left to promise, as of the last change."""
@@ -90,7 +94,17 @@ class Serving:
             self._changed = False
             self.holds.know(self.snapshot.limited)
             self._spare_collector()
+        if self.snapshot.caps:
+            await self._learn_viewings(connection)
         self.refreshed_at = monotonic()
+
+    async def _learn_viewings(self, connection: Connection) -> None:
+        """Take in what viewers have seen of what is capped, through whichever worker: at first of those seen last."""
+        if self._viewed_until is None:
+            self._viewed_until = await read_position_of_last(connection, self.ledger_id, VIEWERS_MAX)
+        for viewed in await read_viewings(connection, self.ledger_id, self._viewed_until):
+            self.viewings.learn(viewed.subject, viewed.viewer, viewed.viewing)
+            self._viewed_until = viewed.position
 
     def _spare_collector(self) -> None:
         # What serves stays for long: the collector need not walk it while requests wait (80 ms for 30,000 creatives).

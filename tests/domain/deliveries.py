@@ -1,15 +1,17 @@
 """Tickets, deliveries and budgets small enough that limits are met often."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from hypothesis import strategies as st
 from msgspec import structs
 
-from domain.budget import Budget, DeliveryKind
-from domain.delivery import Delivery, Settled, Ticket
+from domain.books import Books
+from domain.budget import Budget, DeliveryKind, leased
+from domain.delivery import Delivery, Settled, Ticket, settle
+from domain.leasing import LeaseKey, Want, lease, reclaim
 from domain.values import Pricing
 
 NOON: Final = datetime(2026, 3, 10, 12, tzinfo=UTC)
@@ -46,6 +48,55 @@ def ticket(decision: int = 1, *, pricing: Pricing = CPM, **fields: Any) -> Ticke
 def delivery(kind: DeliveryKind = "impression", of: Ticket | None = None) -> Delivery:
     """Return a delivery at noon."""
     return Delivery(kind=kind, ticket=of or ticket(), occurred_at=NOON)
+
+
+class Outcome(NamedTuple):
+    """What became of each delivery, and the budgets and leases that changed."""
+
+    outcomes: tuple[Settled | None, ...]
+    budgets: dict[UUID, Budget]
+    leases: dict[LeaseKey, int]
+
+
+def settled_on(
+    deliveries: Sequence[Delivery],
+    *,
+    recorded: Mapping[UUID, frozenset[DeliveryKind]],
+    budgets: Mapping[UUID, Budget],
+    leases: Mapping[LeaseKey, int],
+    now: datetime,
+) -> Outcome:
+    """Settle deliveries of which none is capped, with books that are opened for them."""
+    books = Books(budgets, now)
+    settlement = settle(deliveries, recorded=recorded, books=books, leases=leases, viewings={}, now=now)
+    assert not settlement.viewings
+    return Outcome(settlement.outcomes, books.changed, settlement.leases)
+
+
+def leased_to(
+    worker: int,
+    wants: Sequence[Want],
+    *,
+    workers: int,
+    leases: Mapping[LeaseKey, int],
+    budgets: Mapping[UUID, Budget],
+    now: datetime,
+) -> tuple[dict[LeaseKey, int], dict[UUID, Budget]]:
+    """Return the leases that a worker has of what it wants, and the budgets that changed."""
+    books = Books(budgets, now)
+    return lease(worker, wants, workers=workers, leases=leases, books=books), books.changed
+
+
+def reclaimed(silent: Mapping[LeaseKey, int], budgets: Mapping[UUID, Budget], now: datetime) -> dict[UUID, Budget]:
+    """Return the budgets that change when the leases of silent workers return to them."""
+    books = Books(budgets, now)
+    reclaim(silent, books)
+    return books.changed
+
+
+def with_leased(budget: Budget, impressions: int) -> Budget:
+    """Return a campaign's budget with so many more of its impressions set aside."""
+    return leased(budget, impressions, impressions * budget.impression_micros)
 
 
 def recorded_after(
@@ -85,7 +136,9 @@ def limits_up_to(most: int) -> st.SearchStrategy[dict[str, int | None]]:
 def budgets_up_to(most: int) -> st.SearchStrategy[Budget]:
     """Return budgets with nothing spent and limits of at most so much."""
     return st.builds(
-        lambda timezone, named: Budget(campaign_id=CAMPAIGN_ID, timezone=timezone, day=date(2026, 3, 9), **named),
+        lambda timezone, named: Budget(
+            budget_id=CAMPAIGN_ID, currency="CNY", timezone=timezone, day=date(2026, 3, 9), **named
+        ),
         timezones,
         limits_up_to(most),
     )

@@ -17,8 +17,14 @@ from hypothesis.strategies import SearchStrategy
 from msgspec import Struct, structs
 
 from domain import campaign, creative, events
-from domain.advertiser import ChangeAdvertiser, CreateAdvertiser
-from domain.campaign import ActivateCampaign, ChangeCampaign, CreateCampaign, PauseCampaign
+from domain.advertiser import ChangeAdvertiser, CreateAdvertiser, DepositFunds, WithdrawFunds
+from domain.campaign import (
+    VIEWS_PER_CAP_MAX,
+    ActivateCampaign,
+    ChangeCampaign,
+    CreateCampaign,
+    PauseCampaign,
+)
 from domain.creative import (
     ActivateCreative,
     ApproveCreative,
@@ -148,7 +154,7 @@ CAMPAIGN: Final[Fields] = {
     "impression_budget": NONE | counts,
     "daily_impression_budget": NONE | counts,
     "pacing": st.sampled_from(["even", "asap"]),
-    "max_view_count": NONE | counts,
+    "max_view_count": NONE | st.integers(1, VIEWS_PER_CAP_MAX),
     "max_view_duration": NONE | cap_windows,
     "targeting": _tuples_of(targets),
     "keywords": words,
@@ -270,7 +276,12 @@ creative_steps: Final = evenly(
     *(made(step, {"reason": long_texts}) for step in creative.STEPS),
     *[st.sampled_from([SubmitCreative(), ApproveCreative(), ActivateCreative(), PauseCreative()])] * 8,
 )
-advertiser_commands: Final = evenly(made(CreateAdvertiser, ADVERTISER), changes(ChangeAdvertiser, ADVERTISER))
+FUNDS: Final[Fields] = {"amount_micros": st.integers(1, MICROS_MAX), "currency": st.sampled_from(["EUR", "USD", "XXY"])}
+advertiser_commands: Final = evenly(
+    made(CreateAdvertiser, ADVERTISER),
+    *[changes(ChangeAdvertiser, ADVERTISER)] * 2,
+    *(made(kind, FUNDS) for kind in (DepositFunds, WithdrawFunds)),
+)
 campaign_commands: Final = evenly(drafted_campaigns, *[changes(ChangeCampaign, CAMPAIGN)] * 4, *[campaign_steps] * 8)
 creative_commands: Final = evenly(drafted_creatives, *[changes(ChangeCreative, CREATIVE)] * 4, *[creative_steps] * 8)
 slot_commands: Final = evenly(
@@ -278,6 +289,7 @@ slot_commands: Final = evenly(
 )
 _FIELDS_BY_BEGINNING_OF_TAG: Final[Mapping[str, Fields]] = {
     "advertiser": ADVERTISER,
+    "funds": FUNDS,
     "campaign": CAMPAIGN,
     "creative": CREATIVE | {"reason": long_texts},
     "slot": SLOT | KEY,

@@ -1,8 +1,17 @@
-"""Advertisers: entered once, changed in any field."""
+"""Advertisers: entered once, changed in any field, with funds in one currency."""
 
-from domain.advertiser import ADVERTISER, Advertiser, ChangeAdvertiser, CreateAdvertiser
-from domain.errors import AlreadyExists, NotFound
-from domain.events import AdvertiserChanged, AdvertiserCreated, AdvertiserTerms
+from typing import Final
+
+from domain.advertiser import (
+    ADVERTISER,
+    Advertiser,
+    ChangeAdvertiser,
+    CreateAdvertiser,
+    DepositFunds,
+    WithdrawFunds,
+)
+from domain.errors import AlreadyExists, CurrencyDiffers, FundsOutOfRange, NotFound, UnknownCurrency
+from domain.events import AdvertiserChanged, AdvertiserCreated, AdvertiserTerms, FundsDeposited, FundsWithdrawn
 from tests.domain.given import given
 
 CREATED = AdvertiserCreated(name="Shoes", email="ads@shoes.example")
@@ -35,3 +44,30 @@ def test_a_change_of_nothing_is_no_event() -> None:
 def test_what_is_not_there_cannot_change() -> None:
     """An advertiser that was never entered is not found."""
     given(ADVERTISER).when(ChangeAdvertiser(name="Shoes")).then_refused(NotFound)
+
+
+DEPOSITED: Final = FundsDeposited(amount_micros=5, currency="EUR")
+
+
+def test_funds_are_deposited_and_withdrawn() -> None:
+    """What was deposited less what was withdrawn is what the funds hold; what of it is spent the books know."""
+    state = given(ADVERTISER, CREATED).when(DepositFunds(amount_micros=5, currency="EUR")).then(DEPOSITED)
+    assert (state.currency, state.funds_micros) == ("EUR", 5)
+    withdrawn = FundsWithdrawn(amount_micros=2, currency="EUR")
+    state = given(ADVERTISER, CREATED, DEPOSITED).when(WithdrawFunds(amount_micros=2, currency="EUR")).then(withdrawn)
+    assert (state.currency, state.funds_micros) == ("EUR", 3)
+
+
+def test_funds_have_one_currency() -> None:
+    """The first deposit decides in which currency an advertiser pays; there is nothing to withdraw before it."""
+    given(ADVERTISER, CREATED, DEPOSITED).when(DepositFunds(amount_micros=1, currency="USD")).then_refused(
+        CurrencyDiffers, pointer="/currency"
+    )
+    given(ADVERTISER, CREATED).when(DepositFunds(amount_micros=1, currency="XXY")).then_refused(
+        UnknownCurrency, pointer="/currency"
+    )
+    given(ADVERTISER, CREATED).when(WithdrawFunds(amount_micros=1, currency="EUR")).then_refused(
+        FundsOutOfRange, pointer="/amount_micros"
+    )
+    for command in (DepositFunds, WithdrawFunds):
+        given(ADVERTISER).when(command(amount_micros=1, currency="EUR")).then_refused(NotFound)

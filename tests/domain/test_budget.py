@@ -18,17 +18,15 @@ from domain.budget import (
     DeliveryKind,
     affords,
     charged,
-    headroom,
     is_limited,
-    leased,
     on_day,
     opened,
     price_of,
     price_of_click,
     price_of_impression,
     relimited,
+    room,
 )
-from domain.delivery import settle
 from domain.errors import BudgetBelowSpent
 from domain.events import CampaignChanged, CampaignCreated, CampaignTerms
 from domain.values import MICROS_MAX, Pricing, local_date
@@ -46,14 +44,17 @@ from tests.domain.deliveries import (
     limits,
     pricings,
     recorded_after,
+    settled_on,
     ticket,
+    with_leased,
 )
 from tests.domain.stored import stored
 from tests.domain.strategies import evenly, law
 
-FRESH: Final = Budget(campaign_id=CAMPAIGN_ID, timezone="UTC")
+FRESH: Final = Budget(budget_id=CAMPAIGN_ID, currency="CNY", timezone="UTC")
 USED: Final = Budget(
-    campaign_id=CAMPAIGN_ID,
+    budget_id=CAMPAIGN_ID,
+    currency="CNY",
     timezone="UTC",
     spent_micros=50,
     impressions=6,
@@ -124,7 +125,7 @@ def test_every_limit_is_kept(limit: str, left: int | None, affordable: bool) -> 
     budget = structs.replace(USED, **{limit: None if left is None else taken[limit] + left})
     assert affords(budget, Charge(micros=2, impressions=2)) == affordable
     higher = structs.replace(budget, impression_micros=1, **{limit: None if left is None else taken[limit] + left + 3})
-    assert affords(leased(higher, 3), Charge(micros=2, impressions=2)) == affordable
+    assert affords(with_leased(higher, 3), Charge(micros=2, impressions=2)) == affordable
 
 
 @pytest.mark.parametrize("limit", LIMITS)
@@ -142,13 +143,13 @@ def test_a_charge_is_added_everywhere() -> None:
 
 def test_a_lease_is_set_aside_and_given_back() -> None:
     """For each leased impression its price is set aside; a negative number gives back."""
-    three = leased(structs.replace(USED, impression_micros=2), 3)
+    three = with_leased(structs.replace(USED, impression_micros=2), 3)
     assert three == structs.replace(USED, impression_micros=2, leased_impressions=3, leased_micros=6)
-    assert leased(three, -3) == structs.replace(USED, impression_micros=2)
+    assert with_leased(three, -3) == structs.replace(USED, impression_micros=2)
 
 
 @pytest.mark.parametrize(
-    ("limits", "room"),
+    ("limits", "times"),
     [
         ({}, (MICROS_MAX - 50) // 2),
         ({"budget_micros": 59}, 4),
@@ -168,38 +169,42 @@ def test_a_lease_is_set_aside_and_given_back() -> None:
         ({"budget_micros": 40}, 0),
     ],
 )
-def test_there_is_room_for_what_every_limit_leaves(limits: dict[str, Any], room: int) -> None:
+def test_there_is_room_for_what_every_limit_leaves(limits: dict[str, Any], times: int) -> None:
     """As many impressions can be leased as fit into the narrowest limit, beside what is leased already."""
     budget = structs.replace(USED, impression_micros=2, **limits)
-    assert headroom(budget) == room
-    if room:
-        assert headroom(leased(budget, 1)) == room - 1
-        assert headroom(leased(budget, room)) == 0
+    assert room(budget, budget) == times
+    if times:
+        assert room(budget, with_leased(budget, 1)) == times - 1
+        assert room(budget, with_leased(budget, times)) == 0
 
 
 @pytest.mark.parametrize(("limit", "least"), [("budget_micros", 55), ("daily_budget_micros", 25)])
 def test_there_is_room_while_a_click_can_be_paid(limit: str, least: int) -> None:
     """A campaign paid by the click is served as long as one more click is affordable, whatever it takes to get it."""
     budget = structs.replace(USED, click_micros=5)
-    assert headroom(structs.replace(budget, **{limit: least})) == UNLIMITED
-    assert headroom(structs.replace(budget, **{limit: least, "impression_budget": 9})) == 3
-    assert headroom(structs.replace(budget, **{limit: least - 1})) == 0
+    assert room(budget, structs.replace(budget, **{limit: least})) == UNLIMITED
+    assert room(budget, structs.replace(budget, **{limit: least, "impression_budget": 9})) == 3
+    assert room(budget, structs.replace(budget, **{limit: least - 1})) == 0
 
 
-@pytest.mark.parametrize(("pricing", "impression", "click"), [(CPM, 2, 0), (CPC, 0, 5), (FLAT, 0, 0)])
-def test_a_budget_opens_with_the_limits_of_its_campaign(pricing: Pricing, impression: int, click: int) -> None:
+@pytest.mark.parametrize(
+    ("pricing", "prices"),
+    [(CPM, {"impression_micros": 2}), (CPC, {"click_micros": 5}), (FLAT, {"flat_micros": 7})],
+)
+def test_a_budget_opens_with_the_limits_of_its_campaign(pricing: Pricing, prices: dict[str, int]) -> None:
     """A drafted campaign has a budget with its limits and prices, in its time zone, with nothing spent or leased."""
     created = structs.replace(stored(CampaignCreated), pricing=pricing)
-    assert opened(CAMPAIGN_ID, created) == Budget(
-        campaign_id=CAMPAIGN_ID,
+    budget = Budget(
+        budget_id=CAMPAIGN_ID,
+        advertiser_id=created.advertiser_id,
+        currency=created.currency,
         timezone=created.timezone,
-        impression_micros=impression,
-        click_micros=click,
         budget_micros=created.budget_micros,
         daily_budget_micros=created.daily_budget_micros,
         impression_budget=created.impression_budget,
         daily_impression_budget=created.daily_impression_budget,
     )
+    assert opened(CAMPAIGN_ID, created) == structs.replace(budget, **prices)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +218,7 @@ def test_a_budget_opens_with_the_limits_of_its_campaign(pricing: Pricing, impres
 )
 def test_a_limit_is_lowered_to_what_is_spent_and_leased(limit: str, least: int) -> None:
     """A limit may be set to what is spent and leased, to more, or to none, and to nothing less."""
-    budget = leased(structs.replace(USED, impression_micros=2), 1)
+    budget = with_leased(structs.replace(USED, impression_micros=2), 1)
     for value in (least, least + 1, None):
         change = CampaignChanged(**{limit: value})  # type: ignore[arg-type]  # any limit by name
         assert relimited(budget, change, NOON) == structs.replace(budget, **{limit: value})
@@ -277,7 +282,7 @@ def test_nothing_is_billed_beyond_a_limit(budget: Budget, pricing: Pricing, step
             kind, decision, flaw = value
             expires_at = int(now.timestamp()) - 1 if flaw == "late" else int(now.timestamp())
             delivered = delivery(kind, ticket(decision, pricing=pricing, expires_at=expires_at, test=flaw == "test"))
-            settlement = settle([delivered], recorded=recorded, budgets={CAMPAIGN_ID: budget}, leases={}, now=now)
+            settlement = settled_on([delivered], recorded=recorded, budgets={CAMPAIGN_ID: budget}, leases={}, now=now)
             (outcome,) = settlement.outcomes
             recorded = recorded_after(recorded, delivered, outcome)
             budget = settlement.budgets.get(CAMPAIGN_ID, budget)

@@ -34,6 +34,7 @@ from domain.campaign import (
 from domain.creative import Creative
 from domain.errors import (
     AlreadyExists,
+    CurrencyDiffers,
     DateOutOfRange,
     DatesOutOfOrder,
     FieldFixed,
@@ -122,6 +123,21 @@ def test_a_campaign_needs_an_advertiser_that_is_active() -> None:
     creative = Creative(terms=CreativeTerms(**structs.asdict(stored(CreativeCreated))))
     given(CAMPAIGN).when(DRAFT, others=dict.fromkeys(OTHERS, creative)).then_refused(
         UnknownReference, pointer="/advertiser_id"
+    )
+
+
+def test_a_campaign_is_paid_in_the_currency_of_the_funds() -> None:
+    """An advertiser that has deposited money can be charged in no other currency."""
+    funded = Advertiser(terms=AdvertiserTerms(name="Shoes"), currency="USD", funds_micros=1)
+    others = {f"advertiser-{ADVERTISER_ID}": funded}
+    given(CAMPAIGN).when(DRAFT, others=others).then_refused(CurrencyDiffers, pointer="/currency")
+
+
+def test_a_cap_counts_no_more_than_is_remembered() -> None:
+    """A frequency cap of more impressions than a viewer's moments are kept of is refused."""
+    cap = {"max_view_count": 1_001, "max_view_duration": CapWindow(value=1, unit="day")}
+    given(CAMPAIGN).when(structs.replace(DRAFT, **cap), others=OTHERS).then_refused(
+        LimitsInconsistent, pointer="/max_view_count"
     )
 
 

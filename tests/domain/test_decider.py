@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from domain import advertiser, campaign
-from domain.advertiser import ADVERTISER, CreateAdvertiser
+from domain.advertiser import ADVERTISER, CreateAdvertiser, MoveFunds
 from domain.campaign import CAMPAIGN
 from domain.creative import CREATIVE
 from domain.decider import Context, Decider, fold, stream_of
@@ -115,9 +115,9 @@ def test_a_decision_can_be_repeated_and_changes_nothing(
 def test_what_is_repeated_changes_nothing_more(
     aggregate: AnyDecider, lives: SearchStrategy[list[Asked]], data: st.DataObject
 ) -> None:
-    """A change that was made is no event when it is asked for again, and no other command succeeds twice in a row."""
+    """A change that was made is no event when it is asked for again, and nothing but money moves twice in a row."""
     for state, command, context, events in _live(aggregate, data.draw(lives)):
-        if events:
+        if events and not isinstance(command, MoveFunds):
             after = fold(aggregate, state, events)
             again = _outcome(aggregate, after, command, context)
             assert isinstance(again, tuple)

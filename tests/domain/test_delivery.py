@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
-from domain.budget import Budget, DeliveryKind, leased
-from domain.delivery import EVENT_OF, Delivery, Settled, Settlement, Ticket, bill, concerned, settle
+from domain.budget import Budget, DeliveryKind
+from domain.delivery import EVENT_OF, Delivery, Settled, Ticket, concerned
 from domain.events import ClickRecorded, ImpressionRecorded, ViewRecorded
 from domain.leasing import LeaseKey
 from domain.values import Pricing
@@ -23,16 +23,19 @@ from tests.domain.deliveries import (
     CPC,
     FLAT,
     NOON,
+    Outcome,
     delivery,
     kinds,
     limits,
     pricings,
     recorded_after,
+    settled_on,
     ticket,
+    with_leased,
 )
 from tests.domain.strategies import law
 
-BUDGET: Final = Budget(campaign_id=CAMPAIGN_ID, timezone="UTC")
+BUDGET: Final = Budget(budget_id=CAMPAIGN_ID, currency="CNY", timezone="UTC")
 IMPRESSION: Final = ImpressionRecorded(
     campaign_id=CAMPAIGN_ID,
     creative_id=UUID(int=201),
@@ -54,16 +57,19 @@ Leases = Mapping[LeaseKey, int]
 
 def settled(
     *deliveries: Delivery, recorded: Recorded | None = None, budget: Budget = BUDGET, leases: Leases | None = None
-) -> Settlement:
+) -> Outcome:
     """Settle deliveries at noon."""
-    budgets = {budget.campaign_id: budget}
-    return settle(deliveries, recorded=recorded or {}, budgets=budgets, leases=leases or {}, now=NOON)
+    budgets = {budget.budget_id: budget}
+    return settled_on(deliveries, recorded=recorded or {}, budgets=budgets, leases=leases or {}, now=NOON)
 
 
 def reason(delivered: Delivery, budget: Budget = BUDGET, *, after: timedelta = timedelta(0)) -> str | None:
     """Return why a delivery is not billed, None when it is; the budget changes only when it is."""
-    event, changed = bill(delivered, budget, NOON + after)
-    assert event.billed == (event.reason is None) == (changed is not None)
+    budgets = {budget.budget_id: budget}
+    (outcome,), changed, _ = settled_on([delivered], recorded={}, budgets=budgets, leases={}, now=NOON + after)
+    assert outcome is not None
+    event = outcome.event
+    assert event.billed == (event.reason is None) == bool(changed)
     return event.reason
 
 
@@ -94,7 +100,7 @@ def test_what_is_repeated_adds_nothing() -> None:
     both: Recorded = {UUID(int=1): frozenset({"impression", "click"})}
     outcomes, budgets, _ = settled(delivery(), delivery("click"), delivery("view"), recorded=both)
     assert [outcome and outcome.version for outcome in outcomes] == [None, None, 3]
-    assert settled(delivery(), recorded=both) == Settlement((None,), {}, {})
+    assert settled(delivery(), recorded=both) == Outcome((None,), {}, {})
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(3_600, None), (3_600.5, "late"), (3_601, "late")])
@@ -113,14 +119,15 @@ def test_what_is_over_budget_is_not_billed() -> None:
     """A delivery that no limit leaves room for is recorded with its price and free."""
     spent = msgspec.structs.replace(BUDGET, budget_micros=3, spent_micros=2)
     assert reason(delivery(), spent) == "over_budget"
-    event, _ = bill(delivery(), spent, NOON)
-    assert (event.price_micros, event.billed) == (2, False)
+    (outcome,) = settled(delivery(), budget=spent).outcomes
+    assert outcome is not None
+    assert (outcome.event.price_micros, outcome.event.billed) == (2, False)
     assert reason(delivery("view"), spent) is None
 
 
 def test_what_belongs_to_no_known_campaign_is_not_billed() -> None:
     """An authentic delivery is recorded even when its campaign has no budget here."""
-    (outcome,), budgets, leases = settle(
+    (outcome,), budgets, leases = settled_on(
         [delivery(of=ticket(worker=7))], recorded={}, budgets={}, leases={(7, CAMPAIGN_ID): 1}, now=NOON
     )
     assert outcome is not None
@@ -158,7 +165,7 @@ def test_ten_impressions_under_two_hundred_beacons() -> None:
 
 PROMISED: Final = ticket(worker=7)
 STOCK: Final = {(7, CAMPAIGN_ID): 2, (8, CAMPAIGN_ID): 5}
-FULL: Final = leased(
+FULL: Final = with_leased(
     msgspec.structs.replace(BUDGET, impression_micros=2, budget_micros=20, impression_budget=10, spent_micros=6), 7
 )
 
@@ -241,7 +248,7 @@ def batches(draw: st.DrawFn, *, distinct: bool = False, leased_max: int = 3) -> 
     known = CAMPAIGN_IDS[: draw(st.sampled_from([1, 2, 2, 2]))]
     has = {(7, campaign_id): draw(st.integers(0, leased_max)) for campaign_id in known}
     budgets = {
-        key[1]: leased(msgspec.structs.replace(BUDGET, campaign_id=key[1], **draw(limits)), impressions)
+        key[1]: with_leased(msgspec.structs.replace(BUDGET, budget_id=key[1], **draw(limits)), impressions)
         for key, impressions in has.items()
     }
     facts = st.tuples(st.integers(1, 12), kinds, st.sampled_from(["", "", "", "late", "test", "released"]))
@@ -273,7 +280,7 @@ def one_by_one(batch: Batch) -> tuple[list[Settled | None], Recorded, Batch]:
     recorded: Recorded = {}
     deliveries, budgets, leases = batch
     for delivered in deliveries:
-        (outcome,), changed, left = settle([delivered], recorded=recorded, budgets=budgets, leases=leases, now=NOON)
+        (outcome,), changed, left = settled_on([delivered], recorded=recorded, budgets=budgets, leases=leases, now=NOON)
         outcomes.append(outcome)
         recorded = recorded_after(recorded, delivered, outcome)
         budgets, leases = budgets | changed, leases | left
@@ -285,7 +292,7 @@ def one_by_one(batch: Batch) -> tuple[list[Settled | None], Recorded, Batch]:
 def test_a_batch_is_settled_like_its_deliveries_one_by_one(batch: Batch) -> None:
     """How deliveries are gathered into batches changes nothing."""
     deliveries, budgets, leases = batch
-    outcomes, changed, left = settle(deliveries, recorded={}, budgets=budgets, leases=leases, now=NOON)
+    outcomes, changed, left = settled_on(deliveries, recorded={}, budgets=budgets, leases=leases, now=NOON)
     alone, _, after = one_by_one(batch)
     assert list(outcomes) == alone
     assert (budgets | changed, leases | left) == (after.budgets, after.leases)
@@ -302,8 +309,8 @@ def test_every_delivery_is_recorded_once_and_billed_at_most_once(batch: Batch) -
         if outcome is not None
     )
     assert events == dict.fromkeys({(d.ticket.decision_id, d.kind) for d in batch.deliveries}, 1)
-    again = settle(batch.deliveries, recorded=recorded, budgets=after.budgets, leases=after.leases, now=NOON)
-    assert again == Settlement((None,) * len(batch.deliveries), {}, {})
+    again = settled_on(batch.deliveries, recorded=recorded, budgets=after.budgets, leases=after.leases, now=NOON)
+    assert again == Outcome((None,) * len(batch.deliveries), {}, {})
 
 
 @law
@@ -332,13 +339,14 @@ def test_the_order_of_distinct_decisions_does_not_count(batch: Batch, data: st.D
     """In any order, as many deliveries of each campaign are billed, for as much, and the budgets end the same."""
     shuffled = data.draw(st.permutations(batch.deliveries))
     straight, mixed = (
-        settle(order, recorded={}, budgets=batch.budgets, leases={}, now=NOON) for order in (batch.deliveries, shuffled)
+        settled_on(order, recorded={}, budgets=batch.budgets, leases={}, now=NOON)
+        for order in (batch.deliveries, shuffled)
     )
     assert mixed.budgets == straight.budgets
     assert _tally(mixed) == _tally(straight)
 
 
-def _tally(settlement: Settlement) -> Counter[tuple[UUID, str, str | None]]:
+def _tally(settlement: Outcome) -> Counter[tuple[UUID, str, str | None]]:
     return Counter(
         (outcome.event.campaign_id, type(outcome.event).__name__, outcome.event.reason)
         for outcome in settlement.outcomes

@@ -23,7 +23,8 @@ def drained(impressions: int, demand: list[int]) -> int:
     Each impression is reported at once, through the next worker.
     """
     ledger = Ledger(
-        CPM, Budget(campaign_id=CAMPAIGN_ID, timezone="UTC", day=NOON.date(), impression_budget=impressions)
+        CPM,
+        Budget(budget_id=CAMPAIGN_ID, currency="CNY", timezone="UTC", day=NOON.date(), impression_budget=impressions),
     )
     workers = [ledger.start() for _ in demand]
     promised_at = 0.0

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
-from domain.budget import Budget, headroom, on_day
+from domain.budget import Budget, on_day, room
 from domain.holds import (
     CLOCKS_SECONDS,
     MARGIN_SECONDS,
@@ -352,14 +352,15 @@ def test_nothing_stays_leased_for_ever(budget: Budget, pricing: Pricing, moves: 
     ledger.settle_down()
     assert ledger.is_kept()
     assert (ledger.budget.leased_impressions, ledger.budget.leased_micros) == (0, 0)
-    room = min(headroom(on_day(ledger.budget, ledger.now)), 30)
+    budget = on_day(ledger.budget, ledger.now)
+    left = min(room(budget, budget), 30)
     worker, sold = ledger.start(), 0
     for _ in range(100):  # twenty seconds, in which no promise expires
         ledger.ask(worker)
         ledger.read(worker)
         sold += ledger.promise(worker)
         ledger.tick += 0.2
-    assert min(sold, 30) == room
+    assert min(sold, 30) == left
 
 
 @law

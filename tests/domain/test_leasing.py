@@ -7,12 +7,23 @@ from hypothesis import given as for_all
 from hypothesis import strategies as st
 from msgspec import structs
 
-from domain.budget import Budget, leased
-from domain.leasing import LeaseKey, Want, lease, reclaim
-from tests.domain.deliveries import CAMPAIGN_ID, CAMPAIGN_IDS, NOON, budgets, is_within_limits
+from domain.budget import Budget
+from domain.leasing import LeaseKey, Want
+from tests.domain.deliveries import (
+    CAMPAIGN_ID,
+    CAMPAIGN_IDS,
+    NOON,
+    budgets,
+    is_within_limits,
+    leased_to,
+    reclaimed,
+    with_leased,
+)
 from tests.domain.strategies import law
 
-BUDGET: Final = Budget(campaign_id=CAMPAIGN_ID, timezone="UTC", impression_micros=2, impression_budget=100)
+BUDGET: Final = Budget(
+    budget_id=CAMPAIGN_ID, currency="CNY", timezone="UTC", impression_micros=2, impression_budget=100
+)
 KEY: Final[LeaseKey] = (7, CAMPAIGN_ID)
 
 
@@ -20,8 +31,8 @@ def gets(
     wanted: int, *, offers: int = 0, budget: Budget = BUDGET, has: int = 0, workers: int = 1
 ) -> tuple[int, Budget]:
     """Return what worker 7 has leased after it asked for more, and the budget."""
-    before = leased(budget, has)
-    leases, changed = lease(
+    before = with_leased(budget, has)
+    leases, changed = leased_to(
         7,
         [Want(campaign_id=CAMPAIGN_ID, impressions=wanted, offers=offers)],
         workers=workers,
@@ -76,8 +87,8 @@ BUDGET_TODAY: Final = structs.replace(BUDGET, day=NOON.date())
 def test_a_want_of_nothing_tells_what_is_left() -> None:
     """A worker that wants nothing is told how much of its lease is left, and no row is written."""
     want = Want(campaign_id=CAMPAIGN_ID, impressions=0)
-    budgets = {CAMPAIGN_ID: leased(BUDGET, 4)}
-    assert lease(7, [want], workers=1, leases={KEY: 4}, budgets=budgets, now=NOON) == ({KEY: 4}, {})
+    budgets = {CAMPAIGN_ID: with_leased(BUDGET, 4)}
+    assert leased_to(7, [want], workers=1, leases={KEY: 4}, budgets=budgets, now=NOON) == ({KEY: 4}, {})
 
 
 @pytest.mark.parametrize(
@@ -117,14 +128,14 @@ def test_a_new_day_has_room_again() -> None:
 def test_an_unknown_campaign_has_nothing_to_lease() -> None:
     """A want of a campaign without a budget is passed over."""
     want = Want(campaign_id=CAMPAIGN_ID, impressions=1)
-    assert lease(7, [want], workers=1, leases={}, budgets={}, now=NOON) == ({}, {})
+    assert leased_to(7, [want], workers=1, leases={}, budgets={}, now=NOON) == ({}, {})
 
 
 def test_what_the_silent_leased_returns() -> None:
     """The leases of all silent workers go back to their campaigns' budgets, as far as these are known."""
     silent = {KEY: 3, (8, CAMPAIGN_ID): 2, (8, CAMPAIGN_IDS[1]): 9}
-    assert reclaim(silent, {CAMPAIGN_ID: leased(BUDGET, 6)}) == {CAMPAIGN_ID: leased(BUDGET, 1)}
-    assert reclaim({}, {CAMPAIGN_ID: BUDGET}) == {}
+    assert reclaimed(silent, {CAMPAIGN_ID: with_leased(BUDGET, 6)}, NOON) == {CAMPAIGN_ID: with_leased(BUDGET_TODAY, 1)}
+    assert reclaimed({}, {CAMPAIGN_ID: BUDGET}, NOON) == {}
 
 
 wants: Final = st.lists(st.tuples(st.integers(1, 3), st.integers(-10, 30), st.integers(0, 10)), max_size=20)
@@ -139,11 +150,13 @@ def test_leases_stay_within_every_limit(budget: Budget, wants: list[tuple[int, i
     leases: dict[LeaseKey, int] = {}
     for worker, wanted, offers in wants:
         want = Want(campaign_id=CAMPAIGN_ID, impressions=wanted, offers=offers)
-        after, changed = lease(worker, [want], workers=workers, leases=leases, budgets={CAMPAIGN_ID: budget}, now=NOON)
+        after, changed = leased_to(
+            worker, [want], workers=workers, leases=leases, budgets={CAMPAIGN_ID: budget}, now=NOON
+        )
         has = leases.get((worker, CAMPAIGN_ID), 0)
         assert 0 <= after[worker, CAMPAIGN_ID] <= max(has, has + wanted)
         leases |= after
         budget = changed.get(CAMPAIGN_ID, budget)
         assert budget.leased_impressions == sum(leases.values())
         assert is_within_limits(budget, micros=budget.leased_micros, impressions=budget.leased_impressions)
-    assert reclaim(leases, {CAMPAIGN_ID: budget}).get(CAMPAIGN_ID, before) == before
+    assert reclaimed(leases, {CAMPAIGN_ID: budget}, NOON).get(CAMPAIGN_ID, before) == before

@@ -13,13 +13,22 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from domain.budget import Budget, DeliveryKind, on_day, price_of_click, price_of_impression, relimited
-from domain.delivery import settle
 from domain.errors import BudgetBelowSpent
 from domain.events import CampaignChanged
 from domain.holds import Holds
-from domain.leasing import LEASE_SECONDS, LeaseKey, lease, reclaim
+from domain.leasing import LEASE_SECONDS, LeaseKey
 from domain.values import Pricing
-from tests.domain.deliveries import CAMPAIGN_ID, NOON, delivery, is_within_limits, recorded_after, ticket
+from tests.domain.deliveries import (
+    CAMPAIGN_ID,
+    NOON,
+    delivery,
+    is_within_limits,
+    leased_to,
+    reclaimed,
+    recorded_after,
+    settled_on,
+    ticket,
+)
 
 HOLD_SECONDS: Final = 60
 SILENCE_SECONDS: Final = LEASE_SECONDS + HOLD_SECONDS
@@ -40,7 +49,10 @@ class Ledger:
         """Begin at noon, with nobody at work."""
         self.pricing = pricing
         self.budget = structs.replace(
-            budget, impression_micros=price_of_impression(pricing), click_micros=price_of_click(pricing)
+            budget,
+            impression_micros=price_of_impression(pricing),
+            click_micros=price_of_click(pricing),
+            flat_micros=pricing.price_micros if pricing.model == "flat" else 0,
         )
         self.leases: dict[LeaseKey, int] = {}
         self.recorded: dict[UUID, frozenset[DeliveryKind]] = {}
@@ -76,7 +88,7 @@ class Ledger:
             return
         self.heard[worker] = asked
         self._forget_the_silent()
-        after, changed = lease(
+        after, changed = leased_to(
             worker, wants, workers=len(self.heard), leases=self.leases, budgets={CAMPAIGN_ID: self.budget}, now=self.now
         )
         self.leases |= after
@@ -112,7 +124,7 @@ class Ledger:
             kind,
             ticket(decision, pricing=self.pricing, worker=worker, hold_expires_at=until, expires_at=2**40),
         )
-        (outcome,), changed, left = settle(
+        (outcome,), changed, left = settled_on(
             [delivered],
             recorded=self.recorded,
             budgets={CAMPAIGN_ID: self.budget},
@@ -170,7 +182,7 @@ class Ledger:
         for worker in silent:
             del self.heard[worker]
         self.leases = {key: impressions for key, impressions in self.leases.items() if key not in returned}
-        self.budget = reclaim(returned, {CAMPAIGN_ID: self.budget}).get(CAMPAIGN_ID, self.budget)
+        self.budget = reclaimed(returned, {CAMPAIGN_ID: self.budget}, self.now).get(CAMPAIGN_ID, self.budget)
 
 
 Move = tuple[str, int, int]

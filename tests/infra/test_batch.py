@@ -65,8 +65,9 @@ def facts(
         head=Head(position=position, command_position=position, recorded_at=NOON),
         versions=versions or {},
         recorded=recorded or {},
-        budgets={budget.campaign_id: budget for budget in budgets},
+        budgets={budget.budget_id: budget for budget in budgets},
         leases=leases or {},
+        viewings={},
         silent=silent or {},
         workers=workers,
         answers=answers or {},
@@ -80,7 +81,7 @@ def planned(read: Facts, *requests: Request, now: datetime = NOON) -> Plan:
 
 def budget(**fields: Any) -> Budget:
     """Return the budget of the campaign, in UTC."""
-    return Budget(campaign_id=CAMPAIGN, timezone="UTC", day=date(2026, 3, 10), **fields)
+    return Budget(budget_id=CAMPAIGN, currency="CNY", timezone="UTC", day=date(2026, 3, 10), **fields)
 
 
 def step(*events: Any, after: int = 1, **fields: Any) -> Appending:
@@ -116,7 +117,7 @@ def test_a_refusal_does_not_affect_its_neighbours() -> None:
         (2, CampaignActivated),
         (3, CampaignPaused),
     ]
-    assert found.budgets == {}
+    assert found.books.changed == {}
     assert found.answers == {}
 
 
@@ -133,7 +134,7 @@ def test_deliveries_are_settled_after_the_commands_of_their_batch() -> None:
     assert found.results[1] == Receipt(id=CAMPAIGN, version=2, position=11)
     settled = [[outcome and (outcome.version, outcome.event.reason) for outcome in found.results[n]] for n in (0, 2)]  # type: ignore[union-attr]  # of deliveries
     assert settled == [[(1, None), None], [(1, "over_budget"), (2, None)]]
-    assert found.budgets == {
+    assert found.books.changed == {
         CAMPAIGN: budget(
             impression_budget=6, impressions=6, spent_micros=5_000, day_impressions=1, day_spent_micros=5_000
         )
@@ -166,9 +167,9 @@ def test_a_limit_is_lowered_to_what_is_spent_and_leased(limit: str, lowered: int
     if lowered < 7:
         assert isinstance(found.results[0], BudgetBelowSpent)
         assert found.results[0].pointer == f"/{limit}"
-        assert (found.entries, found.budgets) == ([], {})
+        assert (found.entries, found.books.changed) == ([], {})
     else:
-        assert getattr(found.budgets[CAMPAIGN], limit) == lowered
+        assert getattr(found.books.changed[CAMPAIGN], limit) == lowered
 
 
 def test_a_new_day_has_nothing_spent() -> None:
@@ -206,7 +207,7 @@ def test_a_campaign_opens_its_budget() -> None:
         step(CampaignChanged(budget_micros=20)),
         recording(LEDGER, beacon("click", promised(CAMPAIGN, pricing=Pricing(model="cpc", price_micros=20)))),
     )
-    row = found.budgets[CAMPAIGN]
+    row = found.books.changed[CAMPAIGN]
     assert (row.timezone, row.budget_micros, row.spent_micros) == ("Asia/Tokyo", 20, 20)
 
 
@@ -284,7 +285,7 @@ def test_leases_are_given_after_all_that_is_billed() -> None:
     assert found.results[0] == {CAMPAIGN: 3}
     assert found.leases == {(7, CAMPAIGN): 1, (9, CAMPAIGN): 3}
     assert found.confirmed == {7: [ticket.decision_id]}
-    assert found.budgets[CAMPAIGN] == structs.replace(
+    assert found.books.changed[CAMPAIGN] == structs.replace(
         stood, impressions=1, day_impressions=1, spent_micros=5_000, day_spent_micros=5_000, leased_impressions=4
     )
 
@@ -302,7 +303,7 @@ def test_the_leases_of_silent_workers_return_less_what_is_confirmed() -> None:
     found = planned(read, recording(LEDGER, beacon("impression", ticket)), leasing)
     assert found.results[1] == {CAMPAIGN: 2}
     assert found.leases == {(9, CAMPAIGN): 2}
-    assert (found.budgets[CAMPAIGN].impressions, found.budgets[CAMPAIGN].leased_impressions) == (1, 2)
+    assert (found.books.changed[CAMPAIGN].impressions, found.books.changed[CAMPAIGN].leased_impressions) == (1, 2)
 
 
 async def test_what_was_planned_is_what_is_kept(pool: Pool, ledger_id: UUID) -> None:

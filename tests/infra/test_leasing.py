@@ -93,7 +93,7 @@ async def standing(pool: Pool, ledger_id: UUID, campaign_id: UUID) -> tuple[dict
     async with pool.connection() as connection, connection.transaction():
         await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         (budget,) = await rows(
-            connection, "SELECT * FROM budgets WHERE ledger_id = %s AND campaign_id = %s", ledger_id, campaign_id
+            connection, "SELECT * FROM budgets WHERE ledger_id = %s AND budget_id = %s", ledger_id, campaign_id
         )
         leases = await rows(
             connection,
@@ -370,7 +370,9 @@ async def test_what_asks_in_vain_writes_nothing(database_url: str, pool: Pool, l
     """A worker that gets no more, and gives nothing back, leaves the rows of budget and lease as they are."""
     async with working(database_url, ledger_id, 1) as (worker,), pool.connection() as connection:
         campaign_id = await campaign(worker, impression_budget=10)
-        query = "SELECT b.xmin::text AS b, l.xmin::text AS l FROM budgets AS b JOIN leases AS l USING (campaign_id)"
+        query = """
+            SELECT b.xmin::text AS b, l.xmin::text AS l FROM budgets AS b JOIN leases AS l ON campaign_id = budget_id
+        """
         await worker.restock(campaign_id)
         before = await rows(connection, query)
         await worker.lease(Want(campaign_id=campaign_id, impressions=99))

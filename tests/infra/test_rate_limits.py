@@ -43,9 +43,9 @@ def test_workers_count_together(tmp_path: Path) -> None:
 def test_a_new_window_begins_with_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was counted in a window does not count in the next."""
     counts = SharedCounts(None, 1)
-    monkeypatch.setattr("infra.rate_limits.time", lambda: 100.0)
+    monkeypatch.setattr("infra.clock.second", lambda: 100)
     assert [counts.incr("k", 60), counts.incr("k", 60)] == [1, 2]
-    monkeypatch.setattr("infra.rate_limits.time", lambda: 120.0)
+    monkeypatch.setattr("infra.clock.second", lambda: 120)
     assert counts.incr("k", 60) == 1
 
 

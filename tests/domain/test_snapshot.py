@@ -1,0 +1,49 @@
+"""The snapshot: what it knows beside what can be shown, such as caps and who has to be asked before a promise."""
+
+from msgspec import structs
+
+from domain.advertiser import Advertiser
+from domain.choosing import index, of_subjects
+from domain.events import AdvertiserTerms
+from domain.frequency import Cap
+from domain.values import CapWindow
+from tests.domain.catalogues import (
+    ADVERTISER_ID,
+    CAMPAIGN,
+    CAMPAIGN_ID,
+    CREATIVE,
+    CREATIVE_ID,
+    OTHER_SLOT_ID,
+    SLOT_ID,
+    catalogue_of,
+)
+
+
+def test_a_snapshot_knows_what_is_capped() -> None:
+    """The caps of campaigns and creatives are known by what they are caps of, and what has reached one is found."""
+    day = CapWindow(value=1, unit="day")
+    catalogue = catalogue_of(
+        structs.replace(CAMPAIGN, max_view_count=3, max_view_duration=day), structs.replace(CREATIVE, max_views=9)
+    )
+    snapshot = catalogue.snapshot()
+    assert snapshot.caps == {CAMPAIGN_ID: Cap(views=3, seconds=86_400), CREATIVE_ID: Cap(views=9, seconds=0)}
+    assert catalogue_of().snapshot().caps == {}
+    for subject in (CAMPAIGN_ID, CREATIVE_ID):
+        assert of_subjects(snapshot, SLOT_ID, {subject}) == 1
+    assert of_subjects(snapshot, SLOT_ID, {ADVERTISER_ID}) == 0
+    assert of_subjects(snapshot, OTHER_SLOT_ID, {CAMPAIGN_ID}) == 0
+
+
+def test_the_campaigns_of_an_advertiser_with_funds_are_limited() -> None:
+    """What has to be paid out of funds is leased, though the campaign itself has no limit."""
+    catalogue = catalogue_of()
+    for funds, limited in ((None, frozenset()), (0, frozenset({CAMPAIGN_ID}))):
+        advertiser = Advertiser(terms=AdvertiserTerms(name="Shoes"), funds_micros=funds)
+        snapshot = index(
+            position=7,
+            campaigns=catalogue.campaigns,
+            creatives=catalogue.creatives,
+            slots=catalogue.slots,
+            advertisers={ADVERTISER_ID: advertiser},
+        )
+        assert snapshot.limited == limited
