@@ -20,6 +20,9 @@ APPLICATION_ROLE: Final = "ledger_app"
 """The role that every connection of the service takes: it may append to the log, and neither update nor delete."""
 
 CONNECT_TIMEOUT_SECONDS: Final = 10
+IDLE_IN_TRANSACTION_SECONDS_MAX: Final = 60
+"""For so long a process that is frozen in a transaction may keep others waiting for what it has locked."""
+
 DURABILITY: Final = ("fsync", "full_page_writes", "synchronous_commit")
 """The settings without which an answer does not mean that it is durable."""
 
@@ -65,14 +68,15 @@ async def _check(connection: Connection) -> None:
         await Pool.check_connection(connection)
 
 
-async def connect(url: str) -> Connection:
+async def connect(url: str, *, idle_in_transaction_seconds: int = IDLE_IN_TRANSACTION_SECONDS_MAX) -> Connection:
     """Return a connection of its own, in autocommit mode and the service's role."""
+    settings = f"-c role={APPLICATION_ROLE} -c timezone=UTC"
     return await psycopg.AsyncConnection[DictRow].connect(
         url,
         autocommit=True,
         row_factory=dict_row,
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
-        options=f"-c role={APPLICATION_ROLE} -c timezone=UTC",
+        options=f"{settings} -c idle_in_transaction_session_timeout={idle_in_transaction_seconds}s",
     )
 
 

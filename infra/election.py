@@ -6,6 +6,8 @@ from typing import Final
 from infra.database import Connection
 
 ASK_EVERY_SECONDS: Final = 2.0
+FROZEN_SECONDS_MAX: Final = 15
+"""For so long whoever does a job may say nothing; then the database takes it for frozen, and another takes over."""
 
 
 async def try_to_win(connection: Connection, job: str) -> bool:
@@ -16,9 +18,11 @@ async def try_to_win(connection: Connection, job: str) -> bool:
 
 
 async def win(connection: Connection, job: str) -> None:
-    """Wait until this connection is the one that does a job."""
+    """Wait until this connection is the one that does a job; it is lost when nothing is asked on it for too long."""
     while not await try_to_win(connection, job):  # noqa: ASYNC110  what is waited for happens in another process
         await asyncio.sleep(ASK_EVERY_SECONDS)
+    for setting in ("idle_session_timeout", "idle_in_transaction_session_timeout"):
+        await connection.execute(f"SET {setting} = '{FROZEN_SECONDS_MAX}s'".encode())
 
 
 async def hold(connection: Connection) -> None:

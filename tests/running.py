@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from infra import embedded
 
 START_SECONDS_MAX = 40
+STOP_SECONDS_MAX = 25  # less than after which a server or a worker that does not end is killed
 ADMIN_EMAIL = "admin@example.com"
 ADMIN_PASSWORD = "correct horse battery staple"
 
@@ -62,7 +63,7 @@ class Service:
         """End it in an orderly way, and wait."""
         if self.process is not None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(40)
+            self.process.wait(STOP_SECONDS_MAX)
             self.process = None
 
     def kill(self) -> None:

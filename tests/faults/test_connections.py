@@ -25,7 +25,10 @@ from tests.faults.proxy import Proxy, between
 from tests.faults.traffic import Traffic, ticket_of, token_of
 from tests.running import Service, killed, running
 
-RESETS_SECONDS: Final = 2.0
+RESETS_SECONDS: Final = 1.5
+RESETS_SECONDS_MAX: Final = 10.0
+"""For so long connections are broken until somebody is in the middle of something."""
+
 FROZEN_SECONDS: Final = 10.0
 SLACK_SECONDS: Final = 3.0
 """What a caller may wait beyond a bound on a busy machine."""
@@ -48,7 +51,7 @@ def proxy_and_service(direct_url: str) -> Iterator[tuple[Proxy, Service]]:
     with (
         TemporaryDirectory() as folder,
         between(direct_url) as (url, proxy),
-        running(Path(folder) / "data", database_url=url, workers=2) as started,
+        running(Path(folder) / "data", database_url=url) as started,
     ):
         yield proxy, started
 
@@ -63,6 +66,12 @@ def proxy(proxy_and_service: tuple[Proxy, Service]) -> Proxy:
 def service(proxy_and_service: tuple[Proxy, Service]) -> Service:
     """The service."""
     return proxy_and_service[1]
+
+
+@pytest.fixture(scope="module")
+def traffic() -> Traffic:
+    """All that is asked of it."""
+    return Traffic()
 
 
 @contextmanager
@@ -119,7 +128,7 @@ def test_between_commit_and_answer(page: Page, direct_url: str, proxy: Proxy, tr
             killed(service.web_workers())
         elif fault == "reset":
             assert proxy.reset_some(1.0)
-    eventually(lambda: len(service.web_workers()) == 2)
+    eventually(lambda: len(service.web_workers()) == 1)
     assert set(traffic.troubles) == {"RemoteProtocolError" if fault == "killed" else "503"}
     aftermath(page.world, traffic)
 
@@ -130,8 +139,8 @@ def test_connections_that_break(page: Page, proxy: Proxy, traffic: Traffic) -> N
     with traffic.flowing(page):
         eventually(traffic.is_under_way)
         ends_at = monotonic() + RESETS_SECONDS
-        while monotonic() < ends_at:
-            broken += proxy.reset_some(0.2)
+        while monotonic() < ends_at or (not traffic.troubles["503"] and monotonic() < ends_at + RESETS_SECONDS_MAX):
+            broken += proxy.reset_some(0.3)
             sleep(random.uniform(0, 0.2))
         at = traffic.new_answers()
         eventually(lambda: traffic.new_answers() > at + 100)

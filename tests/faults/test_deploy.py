@@ -34,10 +34,3 @@ def test_a_deploy_under_load(service: Service, page: Page, traffic: Traffic) -> 
     assert psutil.wait_procs(before, timeout=5)[1] == []
     service.start()
     aftermath(page.world, traffic)
-
-
-def test_an_end_right_after_the_start(service: Service) -> None:
-    """A service is ready as soon as one worker is; if it is to end then, it does so at once, with all workers."""
-    service.stop()
-    service.start()
-    assert psutil.wait_procs(stopped(service), timeout=5)[1] == []
