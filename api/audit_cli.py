@@ -12,6 +12,7 @@ import click
 import msgspec
 from msgspec import Struct
 
+from api.replay_cli import replay
 from api.witness import serve_witness
 from infra import clock, cosigner, inspection, installation, mirror, proofs, settings
 from infra.checkpoint import parse as parse_checkpoint
@@ -62,7 +63,7 @@ class Verdict(Struct, frozen=True, kw_only=True):
 
 @click.group()
 def audit() -> None:
-    """Export, prove and verify what the ledger says."""
+    """Export, prove, verify and replay what the ledger says."""
 
 
 @audit.command()
@@ -187,6 +188,9 @@ def witness(folder: Path, name: str, policy_file: Path, host: str, port: int) ->
         raise click.UsageError(str(error)) from error
     click.echo(f"witness {name} {serving.signer.key} http://{host}:{port}")
     asyncio.run(serve_witness(serving, host, port))
+
+
+audit.add_command(replay)
 
 
 async def _export(url: str, folder: Path, witnesses: Witnesses | None) -> Manifest:

@@ -146,3 +146,32 @@ def asked_until_it_listens(url: str) -> httpx.Response:
             return httpx.post(url, content=b"nonsense")
         sleep(0.05)
     raise AssertionError("nobody listens")
+
+
+def test_a_ledger_is_replayed_as_of_a_moment(run: Run, evening_export: Path) -> None:
+    """Budgets and deliveries made anew as of a position are the same from the database and from an export of it."""
+    size = int((evening_export / "checkpoint").read_text().splitlines()[1])
+    half = json.loads(run("replay", "budgets", "--as-of", size // 2, "--json").output)
+    assert half["position"] == size // 2
+    offline = json.loads(run("replay", "budgets", evening_export, "--as-of", size // 2, "--json").output)
+    counts = ("campaign_id", "impressions", "billed_impressions", "clicks", "spent_micros")
+    assert [[row[name] for name in counts] for row in half["items"]] == [
+        [row[name] for name in counts] for row in offline["items"]
+    ]
+    whole = json.loads(run("replay", "budgets", evening_export, "--json").output)["items"]
+    assert sum(row["impressions"] for row in whole) > sum(row["impressions"] for row in half["items"]) > 0
+    days = json.loads(run("replay", "delivery", evening_export, "--as-of", "2999-01-01T00:00:00Z", "--json").output)
+    assert sum(row["impressions"] for row in days["items"]) == sum(row["impressions"] for row in whole)
+    none = json.loads(run("replay", "delivery", evening_export, "--as-of", "1999-01-01T00:00:00Z", "--json").output)
+    assert (none["position"], none["items"]) == (0, [])
+    lines = run("replay", "campaigns").output.splitlines()
+    assert any(line.startswith("id,") for line in lines)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("budgets", "--as-of", "yesterday"), ("budgets", "--as-of", 10**9), ("nothing",), ("campaigns", "EXPORT")],
+)
+def test_what_cannot_be_replayed_is_said(run: Run, evening_export: Path, arguments: tuple[object, ...]) -> None:
+    """A moment or a read model that there is not ends the command with 2."""
+    run("replay", *(evening_export if each == "EXPORT" else each for each in arguments), status=2)

@@ -1,0 +1,125 @@
+"""`ledger audit replay`: what the log says as of a moment, made anew from it, on a database or from an export."""
+
+import asyncio
+import csv
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import msgspec
+
+from infra import clock, installation, mirror, settings
+from infra.checkpoint import parse as parse_checkpoint
+from infra.database import connect
+from infra.inspection import Unreadable
+from infra.signed_note import NoteMalformed
+from infra.signed_note import parse as parse_note
+from projections import budgets, delivery, statements
+from projections.catalogue import PROJECTIONS, named
+from projections.replay import BeyondHead, Standing, replayed, standing
+from projections.runner import AnyProjection
+
+Moment = int | datetime
+
+_NAMES: Final = tuple(projection.name for projection in PROJECTIONS)
+_OFFLINE: Final = (budgets.PROJECTION.name, delivery.PROJECTION.name)
+
+
+class _Moment(click.ParamType[Moment]):
+    """A position of the log, or a time as RFC 3339 writes it."""
+
+    name = "position or time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Moment:
+        try:
+            return msgspec.convert(value, int | datetime, strict=False)
+        except msgspec.ValidationError:
+            self.fail(f"{value!r} is neither a position nor a time such as 2026-11-20T17:30:00Z.", param, ctx)
+
+
+@click.command()
+@click.argument("model", type=click.Choice(_NAMES))
+@click.argument("path", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--as-of", type=_Moment(), help="A position of the log, or a time. [default: all that is there]")
+@click.option("--data-dir", type=click.Path(file_okay=False, path_type=Path), help="As for `ledger serve`.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def replay(model: str, path: Path | None, as_of: Moment | None, data_dir: Path | None, as_json: bool) -> None:
+    """Make the read model MODEL anew from the log, as of a moment, and print it: as CSV, or as JSON.
+
+    Works on the ledger of this machine, or offline on the exported folder PATH, from which budgets and deliveries (by
+    day) can be made. Nothing of what is stored beside the log is read, so that it can be compared with anything.
+    """
+    if path is not None:
+        if model not in _OFFLINE:
+            raise click.UsageError(f"From an exported folder only {' and '.join(_OFFLINE)} can be replayed.")
+        position, rows = _from_folder(model, path, as_of)
+        moment = Standing(position=position, at=as_of if isinstance(as_of, datetime) else clock.now())
+        _print(model, moment, rows, as_json=as_json)
+        return
+    found = settings.read(data_dir=data_dir)
+    with installation.database(found) as url:
+        try:
+            moment, rows = asyncio.run(_from_database(url, named(model), as_of))
+        except BeyondHead as error:
+            raise click.UsageError(error.detail) from error
+    _print(model, moment, rows, as_json=as_json)
+
+
+async def _from_database(
+    url: str, projection: AnyProjection, as_of: Moment | None
+) -> tuple[Standing, list[Mapping[str, Any]]]:
+    async with await connect(url) as connection:
+        ledger_id = await installation.ledger_of(connection)
+        moment = await standing(connection, ledger_id, clock.now() if as_of is None else as_of)
+    async with replayed(url, projection, ledger_id, moment.position) as connection:
+        keys = ", ".join(column.name for column in projection.table.primary_key)
+        cursor = await connection.execute(f"SELECT * FROM {projection.table.name} ORDER BY {keys}".encode())
+        return moment, [_without_ledger(row) async for row in cursor]
+
+
+def _without_ledger(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {name: value for name, value in row.items() if name != "ledger_id"}
+
+
+def _from_folder(model: str, path: Path, as_of: Moment | None) -> tuple[int, list[Mapping[str, Any]]]:
+    try:
+        size = parse_checkpoint(parse_note((path / "checkpoint").read_bytes()).text).size
+    except (OSError, NoteMalformed) as error:
+        raise Unreadable(path, f"its checkpoint cannot be read ({error})") from error
+    if isinstance(as_of, int) and as_of > size:
+        raise click.UsageError(f"The export ends at position {size:,}.")
+    last = 0
+
+    def until() -> Iterator[tuple[int, bytes]]:
+        nonlocal last
+        for position, entry in mirror.entries_in(path, size):
+            if (isinstance(as_of, int) and position > as_of) or (
+                isinstance(as_of, datetime) and _recorded_at(entry) > as_of
+            ):
+                return
+            last = position
+            yield position, entry
+
+    made = statements.fold(until())
+    lines = (
+        made.deliveries if model == delivery.PROJECTION.name else [made.spendings[k] for k in sorted(made.spendings)]
+    )
+    return last, [msgspec.to_builtins(line) for line in lines]
+
+
+def _recorded_at(entry: bytes) -> datetime:
+    return msgspec.convert(msgspec.json.decode(entry)["recorded_at"], datetime)
+
+
+def _print(model: str, moment: Standing, rows: list[Mapping[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(msgspec.json.encode({"model": model, "position": moment.position, "at": moment.at, "items": rows}))
+        return
+    click.echo(f"{model} as of position {moment.position:,}: {len(rows):,} rows", err=True)
+    if rows:
+        lines = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
+        lines.writeheader()
+        lines.writerows(msgspec.to_builtins(row) for row in rows)
