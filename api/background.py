@@ -1,7 +1,7 @@
 """The background worker: read models, sealing, and what the clock asks for. Several may run; locks elect one a job."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -13,8 +13,10 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from domain.campaign import CAMPAIGN, Campaign, due
 from domain.decider import stream_of
 from domain.errors import Refusal
+from domain.events import ProjectionCompared
 from domain.holds import Holds
 from infra import clock, cosigner, election, installation, sealer, sessions, throttle
+from infra.batch import Appending
 from infra.cosigner import Witnesses
 from infra.database import connect, open_pool
 from infra.event_log import read_streams
@@ -23,9 +25,12 @@ from infra.log_keys import LogKeys
 from infra.writer import Log, LogBusy, LogUnavailable, Writer
 from projections import campaigns, rebuild
 from projections.catalogue import PROJECTIONS
-from projections.runner import run
+from projections.comparison import Comparison
+from projections.rebuild import RebuildRunning
+from projections.runner import AnyProjection, run
 
 CLOCK_ACTOR: Final = "clock"
+COMPARISON_THING: Final = "comparison"
 DATES_EVERY_SECONDS: Final = 30
 HOUSEKEEPING_EVERY_SECONDS: Final = 3_600
 RETRY_SECONDS: Final = 2
@@ -86,29 +91,73 @@ async def _step(ledger_log: Log, ledger_id: UUID, campaign_id: UUID) -> None:
         log.info("step was not taken", campaign=str(campaign_id), code=refusal.code)
 
 
+async def compare(url: str, ledger_log: Log, projections: Sequence[AnyProjection] = PROJECTIONS) -> None:
+    """Compare read models, one after the other, with what the log makes of them: the results are metrics and events."""
+    for projection in projections:
+        try:
+            found = await rebuild.compare(url, projection, lambda _: None)
+            await _record(ledger_log, found)
+        except RebuildRunning as error:
+            log.info("read model not compared", projection=projection.name, reason=str(error))
+        except (OSError, psycopg.Error, LogBusy, LogUnavailable, Refusal) as error:
+            log.warning("read model not compared", projection=projection.name, reason=type(error).__name__)
+
+
+async def _record(ledger_log: Log, found: Comparison) -> None:
+    """Write what a comparison found into every log that it was made of."""
+    tell = log.error if found.differing_keys else log.info
+    tell("read model compared", projection=found.projection, differing=found.differing_keys)
+    for ledger_id, position in found.positions.items():
+        stream = stream_of(COMPARISON_THING, ledger_id)
+        async with ledger_log.pool.connection() as connection:
+            recorded = (await read_streams(connection, ledger_id, [stream]))[stream]
+        event = ProjectionCompared(
+            projection=found.projection,
+            version=found.version,
+            as_of=position,
+            rows=found.live.rows,
+            differing_keys=found.differing_keys,
+        )
+        await ledger_log.writer.append(
+            Appending(
+                ledger_id=ledger_id,
+                subject=ledger_id,
+                stream=stream,
+                expected_version=len(recorded),
+                position=0,
+                events=(event,),
+                actor=CLOCK_ACTOR,
+            )
+        )
+
+
 async def _keep_time(url: str, ledger_log: Log) -> None:
     while True:
         scheduler = AsyncIOScheduler(timezone="UTC", job_defaults={"coalesce": True, "misfire_grace_time": None})
-        scheduler.add_job(
-            _patiently,
-            "interval",
-            args=[follow_dates, ledger_log],
-            seconds=DATES_EVERY_SECONDS,
-            next_run_time=clock.now(),
-        )
-        scheduler.add_job(_patiently, "interval", args=[_tidy, ledger_log], seconds=HOUSEKEEPING_EVERY_SECONDS)
-        scheduler.add_job(rebuild.compare_all, "cron", args=[url, PROJECTIONS], hour=COMPARE_AT_HOUR)
+        scheduler.add_job(compare, "cron", args=[url, ledger_log], hour=COMPARE_AT_HOUR)
+        # By the steady clock: a wall clock that is set back must not put off what the dates of campaigns ask for.
+        often = ((follow_dates, DATES_EVERY_SECONDS), (_tidy, HOUSEKEEPING_EVERY_SECONDS))
+        regular: list[asyncio.Task[None]] = []
         try:
             async with await connect(url) as connection:
                 await election.win(connection, "clock")
                 scheduler.start()
+                regular = [asyncio.create_task(_every(seconds, job, ledger_log)) for job, seconds in often]
                 await election.hold(connection)
         except (OSError, psycopg.Error) as error:
             log.warning("clock interrupted", error=type(error).__name__)
             await asyncio.sleep(RETRY_SECONDS)
         finally:
+            for task in regular:
+                task.cancel()
             if scheduler.running:
                 scheduler.shutdown(wait=False)
+
+
+async def _every(seconds: float, job: Callable[[Log], Awaitable[None]], ledger_log: Log) -> None:
+    while True:
+        await _patiently(job, ledger_log)
+        await asyncio.sleep(seconds)
 
 
 async def _patiently(job: Callable[[Log], Awaitable[None]], ledger_log: Log) -> None:

@@ -341,6 +341,16 @@ class LogKeyReplaced(Struct, frozen=True, kw_only=True, tag="log_key_replaced"):
     new_key: str
 
 
+class ProjectionCompared(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="projection_compared"):
+    """A read model was compared, as of a position, with the same one made anew from the log."""
+
+    projection: str
+    version: int
+    as_of: int
+    rows: int
+    differing_keys: int
+
+
 FundsMoved = FundsDeposited | FundsWithdrawn
 AdvertiserEvent = AdvertiserCreated | AdvertiserChanged | FundsMoved
 CampaignStepTaken = CampaignActivated | CampaignPaused | CampaignCompleted | CampaignExpired | CampaignArchived
@@ -357,7 +367,9 @@ CreativeEvent = (
 )
 SlotEvent = SlotCreated | SlotChanged | SlotKeyIssued | SlotKeyRevoked
 DeliveryEvent = ImpressionRecorded | ViewRecorded | ClickRecorded
-Event = AdvertiserEvent | CampaignEvent | CreativeEvent | SlotEvent | DeliveryEvent | LogKeyReplaced
+Event = (
+    AdvertiserEvent | CampaignEvent | CreativeEvent | SlotEvent | DeliveryEvent | LogKeyReplaced | ProjectionCompared
+)
 
 
 class Entry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

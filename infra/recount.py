@@ -30,7 +30,7 @@ TYPES: Final = {
     *("creative_created", "creative_changed", "creative_submitted", "creative_approved", "creative_denied"),
     *("creative_activated", "creative_paused", "creative_archived"),
     *("slot_created", "slot_changed", "slot_key_issued", "slot_key_revoked"),
-    "log_key_replaced",
+    *("log_key_replaced", "projection_compared"),
 }
 LIMITS: Final = (  # each with what must not exceed it
     ("budget_micros", "spent_micros"),

@@ -94,20 +94,6 @@ async def follow_versions(url: str, projections: Sequence[AnyProjection]) -> Non
         await asyncio.sleep(LOOK_EVERY_SECONDS)
 
 
-async def compare_all(url: str, projections: Sequence[AnyProjection]) -> None:
-    """Compare every read model, one after the other; the results are metrics, and lines of the service's own log."""
-    for projection in projections:
-        try:
-            found = await compare(url, projection, lambda _: None)
-        except RebuildRunning as error:
-            log.info("read model not compared", projection=projection.name, reason=str(error))
-        except (OSError, psycopg.Error) as error:
-            log.warning("read model not compared", projection=projection.name, reason=type(error).__name__)
-        else:
-            tell = log.error if found.differing_keys else log.info
-            tell("read model compared", projection=projection.name, differing=found.differing_keys)
-
-
 async def _renew(url: str, projection: AnyProjection) -> None:
     log.info("rebuild begins", projection=projection.name, version=projection.version)
     try:

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from api import background
-from api.background import follow_dates, work
+from api.background import compare, follow_dates, work
 from domain.events import CampaignActivated, CampaignChanged, CampaignCompleted, CampaignPaused, Event
 from domain.values import local_date
 from infra import clock, election
@@ -208,3 +208,26 @@ async def test_a_worker_keeps_the_read_models_and_tidies_up(
             await eventually(done)
         found = await rows(connection, "SELECT id FROM campaigns WHERE ledger_id = %s", ledger_id)
     assert len(found) == 1
+
+
+async def test_read_models_are_compared_and_the_log_knows(log: Log, database_url: str, ledger_id: UUID) -> None:
+    """What a comparison finds is an event: nothing where a read model is what the log makes of it, else how much."""
+    async with log.pool.connection() as connection:
+        await planned(connection, ledger_id, CampaignActivated())
+        await compare(database_url, log, [campaigns.PROJECTION])
+        async with owning(database_url) as owner:
+            await owner.execute("UPDATE campaigns SET name = 'Another'")
+        await compare(database_url, log, [campaigns.PROJECTION])
+        found = await rows(
+            connection,
+            "SELECT version, entry -> 'event' AS event FROM events WHERE ledger_id = %s AND stream_id = %s"
+            " ORDER BY version",
+            ledger_id,
+            f"comparison-{ledger_id}",
+        )
+    told = {"type": "projection_compared", "projection": "campaigns", "version": 1, "rows": 1}
+    assert [row["version"] for row in found] == [1, 2]
+    assert [row["event"] for row in found] == [
+        {**told, "as_of": 2, "differing_keys": 0},
+        {**told, "as_of": 2, "differing_keys": 1},
+    ]

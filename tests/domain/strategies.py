@@ -293,6 +293,7 @@ _FIELDS_BY_BEGINNING_OF_TAG: Final[Mapping[str, Fields]] = {
     "campaign": CAMPAIGN,
     "creative": CREATIVE | {"reason": long_texts},
     "slot": SLOT | KEY,
+    "projection": {"projection": long_texts} | dict.fromkeys(("version", "as_of", "rows", "differing_keys"), counts),
     "log": dict.fromkeys(("old_key", "new_key"), long_texts),
     **dict.fromkeys(("impression", "view", "click"), DELIVERY),
 }
