@@ -135,7 +135,7 @@ def budget_of(url: str, campaign_id: str) -> dict[str, int]:
     """Return what a campaign's row says, and what the log says was billed and recorded of it."""
     with psycopg.connect(url) as connection:
         spent = connection.execute(
-            "SELECT impressions, spent_micros, leased_impressions FROM budgets WHERE campaign_id = %s", (campaign_id,)
+            "SELECT impressions, spent_micros, leased_impressions FROM budgets WHERE budget_id = %s", (campaign_id,)
         ).fetchone()
         logged = connection.execute(
             "SELECT count(*) FILTER (WHERE (entry->'event'->>'billed')::bool), count(*) FROM events"
