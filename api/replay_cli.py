@@ -10,10 +10,11 @@ from typing import Any, Final
 
 import click
 import msgspec
+from sqlalchemy import select
 
 from infra import clock, installation, mirror, settings
 from infra.checkpoint import parse as parse_checkpoint
-from infra.database import connect
+from infra.database import connect, fetch
 from infra.inspection import Unreadable
 from infra.signed_note import NoteMalformed
 from infra.signed_note import parse as parse_note
@@ -75,9 +76,9 @@ async def _from_database(
         ledger_id = await installation.ledger_of(connection)
         moment = await standing(connection, ledger_id, clock.now() if as_of is None else as_of)
     async with replayed(url, projection, ledger_id, moment.position) as connection:
-        keys = ", ".join(column.name for column in projection.table.primary_key)
-        cursor = await connection.execute(f"SELECT * FROM {projection.table.name} ORDER BY {keys}".encode())
-        return moment, [_without_ledger(row) async for row in cursor]
+        table = projection.table
+        rows = await fetch(connection, select(table).order_by(*table.primary_key), dict[str, Any])
+        return moment, [_without_ledger(row) for row in rows]
 
 
 def _without_ledger(row: Mapping[str, Any]) -> Mapping[str, Any]:
