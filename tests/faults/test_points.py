@@ -16,7 +16,7 @@ from tests.api.pages import Page, eventually
 from tests.faults.aftermath import KINDS, aftermath, check_log
 from tests.faults.traffic import Traffic, ticket_of
 from tests.infra.test_schema import empty_url, structure
-from tests.running import Service, killed
+from tests.running import START_SECONDS_MAX, Service, killed
 
 __all__ = ["empty_url"]  # a fixture
 
@@ -136,10 +136,11 @@ def test_in_the_middle_of_a_migration(empty_url: str, database_url: str, data_di
     tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
     with psycopg.connect(empty_url, autocommit=True) as connection:
         with gated(empty_url, *_MIGRATION_GATE) as is_reached:
-            migrating = subprocess.Popen(migrate, env=environment)
-            eventually(is_reached)
-            migrating.kill()
-            migrating.wait(10)
+            with subprocess.Popen(migrate, env=environment) as migrating:
+                try:
+                    eventually(is_reached, seconds=START_SECONDS_MAX)
+                finally:
+                    migrating.kill()
             assert connection.execute(tables).fetchall() == []
         eventually(lambda: connection.execute(_OTHERS).fetchone() == (0,))
         assert connection.execute(tables).fetchall() == []
