@@ -12,7 +12,7 @@ import psutil
 from msgspec import structs
 
 from infra import clock
-from tests.bench import http_rows, large_rows, log_rows, peers, projection_rows
+from tests.bench import http_rows, large_rows, log_rows, peers, projection_rows, proof_rows
 from tests.bench.rounds import ROUNDS_MIN, Plan, Row
 
 ROOT: Final = Path(__file__).parents[2]
@@ -27,6 +27,7 @@ BENCHMARKS: Final[dict[str, Callable[[Plan], Iterator[Row]]]] = {
     "rebuilds": projection_rows.rebuilds,
     "keeping-up": projection_rows.keeping_up,
     "lag": http_rows.lag,
+    "verification": proof_rows.verification,
     "commands": log_rows.commands,
     "commands-http": http_rows.commands,
     "peers": peers.peers,
