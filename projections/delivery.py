@@ -87,21 +87,28 @@ class DeliveryReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
 _KEY: Final = ("hour", "campaign_id", "creative_id", "advertiser_id", "slot_id", "country", "region", "city")
 _COLUMNS: Final = (*_KEY, "currency", "reason", *("impressions", "views", "clicks", "spent_micros"))
 
+_FIELDS: Final = """
+    campaign_id uuid, creative_id uuid, advertiser_id uuid, slot_id uuid, country text, region text, city text,
+    currency text, reason text
+"""
 _BY: Final = """
-    date_trunc('hour', occurred::timestamptz) AS hour, campaign_id, creative_id, advertiser_id, slot_id,
+    date_trunc('hour', occurred_at) AS hour, campaign_id, creative_id, advertiser_id, slot_id,
     coalesce(country, '') AS country, coalesce(region, '') AS region, coalesce(city, '') AS city, currency,
     coalesce(reason, '') AS reason
 """
 
 # Sums travel as they are written in an array of PostgreSQL: nobody in between has to read them.
-_ADD: Final = """
-    INSERT INTO deliveries
-    SELECT %(ledger_id)s, * FROM unnest(
+_TOLD: Final = """
+    unnest(
         %(hour)s::timestamptz[], %(campaign_id)s::uuid[], %(creative_id)s::uuid[], %(advertiser_id)s::uuid[],
         %(slot_id)s::uuid[], %(country)s::text[], %(region)s::text[], %(city)s::text[], %(currency)s::text[],
         %(reason)s::text[], %(impressions)s::bigint[], %(views)s::bigint[], %(clicks)s::bigint[],
         %(spent_micros)s::bigint[]
     )
+"""
+
+_ADD: Final = """
+    INSERT INTO deliveries SELECT %(ledger_id)s, {columns} FROM {lines} AS lines ({columns})
     ON CONFLICT (
         ledger_id, hour, campaign_id, creative_id, advertiser_id, slot_id, country, region, city, currency, reason
     ) DO UPDATE SET
@@ -114,15 +121,26 @@ _ADD: Final = """
 
 async def tally(connection: Connection, span: Span) -> Mapping[str, str | None]:
     """Return what a range adds to the table, each column as the text of an array; null where there is nothing."""
-    lines = counted(span, KEY, text_by=("occurred",), by=_BY, columns=10)
     columns = ", ".join(f"array_agg({name})::text AS {name}" for name in _COLUMNS)
-    return await row_of(connection, f"SELECT {columns} FROM ({lines}) AS lines", parameters(span))
+    return await row_of(connection, f"SELECT {columns} FROM {_lines(span)} AS lines", parameters(span))
 
 
 async def add(connection: Connection, ledger_id: UUID, counts: Mapping[str, str | None]) -> None:
     """Add what a range comes to."""
     if counts["hour"] is not None:
-        await connection.execute(_ADD, {"ledger_id": ledger_id, **counts})
+        statement = _ADD.format(columns=", ".join(_COLUMNS), lines=_TOLD)
+        await connection.execute(statement.encode(), {"ledger_id": ledger_id, **counts})
+
+
+async def count(connection: Connection, span: Span) -> None:
+    """Add what a range comes to, in one statement."""
+    statement = _ADD.format(columns=", ".join(_COLUMNS), lines=_lines(span))
+    await connection.execute(statement.encode(), parameters(span))
+
+
+def _lines(span: Span) -> str:
+    lines = counted(span, KEY, fields=_FIELDS, by=_BY, columns=10)
+    return f"(SELECT {', '.join(_COLUMNS)} FROM ({lines}) AS counted)"
 
 
 class DeliveryQuery(Struct, frozen=True, kw_only=True):
@@ -218,5 +236,5 @@ def _total(column: ColumnElement[int]) -> ColumnElement[int]:
 
 
 PROJECTION: Final = Counting(
-    name="delivery", version=1, handles=DELIVERIES, table=deliveries, key=KEY, tally=tally, add=add
+    name="delivery", version=1, handles=DELIVERIES, table=deliveries, key=KEY, tally=tally, add=add, in_place=count
 )

@@ -15,7 +15,7 @@ from projections.runner import AnyProjection
 LANES: Final = 2
 """Connections that count; a third adds, which takes little."""
 
-AHEAD_MAX: Final = 2 * LANES
+AHEAD_MAX: Final = LANES + 1
 """Bounds how many sums are kept in memory that are not added yet."""
 
 Lanes = tuple[Connection, ...]

@@ -20,7 +20,7 @@ from infra.database import Connection, connect
 from projections import filling
 from projections.comparison import Comparison, compared
 from projections.filling import Lanes
-from projections.replay import LIVE, put_in_front
+from projections.replay import LIVE, ROOM, put_in_front
 from projections.runner import BATCH_ENTRIES_MAX, AnyProjection
 
 SHADOW: Final = "rebuild"
@@ -134,7 +134,7 @@ async def _shadow(url: str, projection: AnyProjection) -> AsyncIterator[tuple[Co
             async with connection.transaction():
                 await _drop(connection, projection)
                 table = projection.table.name
-                await connection.execute(f"CREATE TABLE {SHADOW}.{table} (LIKE {LIVE}.{table} INCLUDING ALL)")
+                await connection.execute(f"CREATE TABLE {SHADOW}.{table} (LIKE {LIVE}.{table} INCLUDING ALL) {ROOM}")
         yield connection, lanes
 
 

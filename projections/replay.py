@@ -25,6 +25,9 @@ from projections.runner import AnyProjection
 LIVE: Final = "public"
 """The schema of the tables that everybody reads."""
 
+ROOM: Final = "WITH (fillfactor = 50)"
+"""Rows that are written over and over find room beside themselves: half the cost of adding to them."""
+
 PAGE_ENTRIES: Final = 1_000
 """Folded in one go, while nothing else is answered by the process."""
 
@@ -90,7 +93,7 @@ async def replayed(
     async with _replaying, await connect(url) as connection:
         await put_in_front(connection, "pg_temp")
         for name in (tables.checkpoints.name, tables.parked_events.name, projection.table.name):
-            await connection.execute(f"CREATE TABLE pg_temp.{name} (LIKE {LIVE}.{name} INCLUDING ALL)")
+            await connection.execute(f"CREATE TABLE pg_temp.{name} (LIKE {LIVE}.{name} INCLUDING ALL) {ROOM}")
         await connection.execute(
             """
             INSERT INTO checkpoints (ledger_id, projection, version, position, updated_at)

@@ -9,9 +9,9 @@ from uuid import UUID
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Table, select
+from sqlalchemy import Table
 
-from infra.database import Connection, fetch
+from infra.database import Connection, as_structs
 from infra.event_log import Recorded
 from projections.listing import Listing, Page, read_page
 
@@ -70,9 +70,11 @@ async def load(
 ) -> dict[UUID, R]:
     """Return the rows of a ledger with these ids, by id; the second column of the table is the id."""
     key = table.columns[1]
-    columns = [table.columns[name] for name in kind.__struct_fields__]
-    statement = select(*columns).where(table.c.ledger_id == ledger_id, key.in_(list(ids)))
-    return {getattr(row, key.name): row for row in await fetch(connection, statement, kind)}
+    cursor = await connection.execute(
+        f"SELECT {', '.join(kind.__struct_fields__)} FROM {table.name} WHERE ledger_id = %s AND {key.name} = ANY(%s)",
+        (ledger_id, list(ids)),
+    )
+    return {getattr(row, key.name): row for row in as_structs(await cursor.fetchall(), kind)}
 
 
 async def upsert(connection: Connection, table: Table, ledger_id: UUID, rows: Sequence[Struct]) -> None:
@@ -87,25 +89,6 @@ async def upsert(connection: Connection, table: Table, ledger_id: UUID, rows: Se
         INSERT INTO {table.name} (ledger_id, {columns})
         SELECT %(ledger_id)s, {columns} FROM json_populate_recordset(NULL::{table.name}, %(rows)s::json)
         ON CONFLICT ({key}) DO UPDATE SET ({columns}) = ROW({replaced})
-        """,
-        {"ledger_id": ledger_id, "rows": msgspec.json.encode(rows).decode()},
-    )
-
-
-async def add(
-    connection: Connection, table: Table, ledger_id: UUID, rows: Sequence[Struct], *, counters: Sequence[str]
-) -> None:
-    """Add the counters of rows to those with the same primary key."""
-    if not rows:
-        return
-    columns = ", ".join(rows[0].__struct_fields__)
-    key = ", ".join(column.name for column in table.primary_key)
-    sums = ", ".join(f"{name} = {table.name}.{name} + EXCLUDED.{name}" for name in counters)
-    await connection.execute(
-        f"""
-        INSERT INTO {table.name} (ledger_id, {columns})
-        SELECT %(ledger_id)s, {columns} FROM json_populate_recordset(NULL::{table.name}, %(rows)s::json)
-        ON CONFLICT ({key}) DO UPDATE SET {sums}
         """,
         {"ledger_id": ledger_id, "rows": msgspec.json.encode(rows).decode()},
     )

@@ -226,7 +226,7 @@ async def test_a_newer_version_is_rebuilt_by_itself(pool: Pool, database_url: st
         return structs.replace(folded, name=folded.name.upper())
 
     model = advertisers.READ_MODEL._replace(fold=fold)
-    newer = advertisers.PROJECTION._replace(version=2, write=model.write)
+    newer = advertisers.PROJECTION._replace(version=advertisers.PROJECTION.version + 1, write=model.write)
 
     async def versions() -> dict[str, int]:
         async with pool.connection() as connection:
@@ -238,7 +238,7 @@ async def test_a_newer_version_is_rebuilt_by_itself(pool: Pool, database_url: st
         following = asyncio.create_task(follow_versions(database_url, [newer, delivery.PROJECTION]))
 
         async def renewed() -> bool:
-            return (await versions())["advertisers"] == 2
+            return (await versions())["advertisers"] == newer.version
 
         await eventually(renewed)
         following.cancel()

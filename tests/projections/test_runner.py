@@ -128,7 +128,7 @@ async def test_a_batch_takes_effect_whole_or_not_at_all(
         await delivered(connection, ledger_id, 2)
         doomed = await connect(database_url)
         with pytest.raises(psycopg.OperationalError):
-            await catch_up(doomed, DELIVERY._replace(add=add_and_die))
+            await catch_up(doomed, DELIVERY._replace(add=add_and_die, in_place=None))
         assert doomed.closed
         assert (await impressions(connection, ledger_id), await reached(connection, ledger_id)) == (3, 3)
         await catch_up(connection, DELIVERY)
@@ -371,7 +371,8 @@ async def test_a_notification_wakes_the_runner(
         async def listeners() -> list[dict[str, Any]]:
             return await rows(
                 watching,
-                "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%%'",
+                "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+                " AND (query LIKE 'LISTEN%%' OR query LIKE 'SELECT position, command_position%%')",
             )
 
         async with running(database_url, [DELIVERY, budgets.PROJECTION, campaigns.PROJECTION]):

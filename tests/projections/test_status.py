@@ -72,7 +72,7 @@ async def test_the_lag_is_what_is_missing(pool: Pool, ledger_id: UUID) -> None:
         found = await read_status(connection, ledger_id)
         other = await read_status(connection, other_id)
     assert [(each.name, each.version, each.position, each.lag, each.parked) for each in found] == [
-        (NAME, 1, 1, 0, 0),
+        (NAME, advertisers.PROJECTION.version, 1, 0, 0),
         (delivery.PROJECTION.name, 1, 1, 1, 0),
     ]
     assert [each.position for each in other] == [1, 1]
