@@ -204,6 +204,8 @@ EXCEPTION_HANDLERS: Final[dict[type[Exception] | int, Any]] = {
     ProjectionBehind: on_unavailable,
     PoolTimeout: on_unavailable,
     psycopg.OperationalError: on_unavailable,
+    psycopg.errors.ReadOnlySqlTransaction: on_unavailable,
+    psycopg.errors.IdleInTransactionSessionTimeout: on_unavailable,
     HTTPException: on_http_exception,
     Exception: on_defect,
 }

@@ -29,6 +29,12 @@ QUEUE_EVENTS_MAX: Final = 20_000
 BATCH_EVENTS_MAX: Final = 1_000
 ANSWER_SECONDS_MAX: Final = 5
 
+UNAVAILABLE: Final = (
+    *(OSError, psycopg.OperationalError, psycopg.InterfaceError),
+    *(psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.IdleInTransactionSessionTimeout),
+)
+"""What says that the database cannot be written to just now."""
+
 log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
@@ -130,7 +136,7 @@ class Writer:
         started = monotonic()
         try:
             planned = await _within_bound(self._attempt(ledger_id, requests))
-        except (OSError, psycopg.OperationalError, psycopg.InterfaceError) as error:
+        except UNAVAILABLE as error:
             await self._give_up(of_ledger, error)
             return
         except Exception as error:
@@ -148,8 +154,10 @@ class Writer:
             _answer(waiting, result)
 
     async def _attempt(self, ledger_id: UUID, requests: Sequence[Request]) -> Plan:
-        connection = self._connection = self._connection or await connect(self._url)
-        return await commit(connection, ledger_id, requests, clock.now, worker=self._holds.worker)
+        if self._connection is None:
+            # A process that is frozen within a commit must not keep the others from theirs for long.
+            self._connection = await connect(self._url, idle_in_transaction_seconds=ANSWER_SECONDS_MAX)
+        return await commit(self._connection, ledger_id, requests, clock.now, worker=self._holds.worker)
 
     async def _commit_apart(self, ledger_id: UUID, of_ledger: Sequence[_Waiting], error: Exception) -> None:
         """Commit each of a batch by itself: one of them cannot be, and must not keep the others from it."""

@@ -174,3 +174,23 @@ def test_a_database_that_stands_still(page: Page, direct_url: str, traffic: Traf
     assert traffic.slowest_beacon_seconds < ANSWER_SECONDS_MAX + SLACK_SECONDS
     assert after - before < GROWTH_BYTES_MAX
     aftermath(page.world, traffic)
+
+
+def test_a_database_that_refuses_writes(page: Page, direct_url: str, traffic: Traffic) -> None:
+    """While the database takes nothing in everybody is told to try again, and it goes on when it does."""
+    with psycopg.connect(direct_url, autocommit=True) as owner, traffic.flowing(page):
+        eventually(traffic.is_under_way)
+        owner.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+        try:
+            owner.execute("SELECT pg_reload_conf()")
+            eventually(lambda: traffic.troubles["503"] > 20)
+            at = traffic.new_answers()
+            eventually(lambda: traffic.troubles["503"] > 50)
+            assert traffic.new_answers() == at, "something was written"
+        finally:
+            owner.execute("SET default_transaction_read_only = off")
+            owner.execute("ALTER SYSTEM RESET default_transaction_read_only")
+            owner.execute("SELECT pg_reload_conf()")
+        eventually(lambda: traffic.new_answers() > at + 100)
+    assert traffic.troubles.keys() == {"503"}
+    aftermath(page.world, traffic)
