@@ -1,5 +1,7 @@
 """A page with ad slots, as a test plays it: a format of its own, creatives for it, and what becomes of them."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -95,6 +97,15 @@ def spent(world: World, campaign_id: str) -> dict[str, Any]:
     (line,) = world.get("reports/budgets", campaign_id=campaign_id)["items"]
     found: dict[str, Any] = line
     return found
+
+
+def audited(world: World) -> None:
+    """Assert that whoever verifies the whole database from the command line finds nothing wrong."""
+    world.caught_up()
+    service = world.service
+    verify = [sys.executable, "-m", "api.cli", "audit", "verify", "--database", "--data-dir", str(service.data_dir)]
+    done = subprocess.run(verify, env=service.environment, check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def fresh() -> str:
