@@ -18,7 +18,7 @@ from infra.database import connect, fetch
 from infra.inspection import Unreadable
 from infra.signed_note import NoteMalformed
 from infra.signed_note import parse as parse_note
-from projections import budgets, delivery, statements
+from projections import statements
 from projections.catalogue import PROJECTIONS, named
 from projections.replay import BeyondHead, Standing, replayed, standing
 from projections.runner import AnyProjection
@@ -26,7 +26,6 @@ from projections.runner import AnyProjection
 Moment = int | datetime
 
 _NAMES: Final = tuple(projection.name for projection in PROJECTIONS)
-_OFFLINE: Final = (budgets.PROJECTION.name, delivery.PROJECTION.name)
 
 
 class _Moment(click.ParamType[Moment]):
@@ -50,12 +49,10 @@ class _Moment(click.ParamType[Moment]):
 def replay(model: str, path: Path | None, as_of: Moment | None, data_dir: Path | None, as_json: bool) -> None:
     """Make the read model MODEL anew from the log, as of a moment, and print it: as CSV, or as JSON.
 
-    Works on the ledger of this machine, or offline on the exported folder PATH, from which budgets and deliveries (by
-    day) can be made. Nothing of what is stored beside the log is read, so that it can be compared with anything.
+    Works on the ledger of this machine, or offline on the exported folder PATH. Nothing of what is stored beside the
+    log is read, so that it can be compared with anything.
     """
     if path is not None:
-        if model not in _OFFLINE:
-            raise click.UsageError(f"From an exported folder only {' and '.join(_OFFLINE)} can be replayed.")
         position, rows = _from_folder(model, path, as_of)
         moment = Standing(position=position, at=as_of if isinstance(as_of, datetime) else clock.now())
         _print(model, moment, rows, as_json=as_json)
@@ -104,11 +101,9 @@ def _from_folder(model: str, path: Path, as_of: Moment | None) -> tuple[int, lis
             last = position
             yield position, entry
 
-    made = statements.fold(until())
-    lines = (
-        made.deliveries if model == delivery.PROJECTION.name else [made.spendings[k] for k in sorted(made.spendings)]
-    )
-    return last, [msgspec.to_builtins(line) for line in lines]
+    columns = [column.name for column in named(model).table.columns if column.name != "ledger_id"]
+    made = statements.rows_of(model, until())
+    return last, [{name: getattr(row, name) for name in columns} for row in made]
 
 
 def _recorded_at(entry: bytes) -> datetime:
@@ -123,4 +118,9 @@ def _print(model: str, moment: Standing, rows: list[Mapping[str, Any]], *, as_js
     if rows:
         lines = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
         lines.writeheader()
-        lines.writerows(msgspec.to_builtins(row) for row in rows)
+        lines.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+
+
+def _cell(value: object) -> object:
+    plain = msgspec.to_builtins(value)
+    return msgspec.json.encode(plain, order="sorted").decode() if isinstance(plain, list | tuple | dict) else plain

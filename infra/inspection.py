@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from infra.accounts import Book
-from infra.recount import COUNTS, GROUP, Deliveries, Recount
+from infra.recount import COUNTS, GROUP, PLACE, THING, Deliveries, Recount
 from infra.verifier import Policy, Report, notes_in, parse_policy, verify_folder
 
 ACCOUNTS: Final = "accounts.beancount"
@@ -20,6 +20,7 @@ BEAN_CHECK_TRANSACTIONS_MAX: Final = 100_000
 """Beancount holds all transactions in memory, so it is only asked by itself about a moderate number of them."""
 
 DIFFERENCES_MAX: Final = 20
+LINE: Final = ("hour", *THING, *PLACE, "currency", "reason")
 
 
 class Unreadable(Exception):
@@ -88,7 +89,7 @@ def inspect_folder(
             verify_folder(folder, policy, kept, report, each)
             recount.finish()
             recount.check_budgets(_rows(folder / BUDGETS, report))
-            recount.check_deliveries(_deliveries(folder / DELIVERIES, report), in_detail=False)
+            recount.check_deliveries(_deliveries(folder / DELIVERIES, recount.deliveries.beside(), report))
             accounts.finish(recount.campaigns.values())
     except OSError as error:
         raise Unreadable(folder, f"{error.filename}: {error.strerror}") from error
@@ -123,14 +124,21 @@ def _rows(path: Path, report: Report) -> Iterator[Mapping[str, Any]]:
                 report.wrong("reports", f"line {number} of {path.name} is no row")
 
 
-def _deliveries(path: Path, report: Report) -> Deliveries:
-    said = Deliveries(b"")
-    for row in _rows(path, report):
+def _deliveries(path: Path, said: Deliveries, report: Report) -> Deliveries:
+    """Return the deliveries that a file says, a line for each hour, place and so on, in the order of its lines."""
+    last: tuple[str, ...] = ()
+    for number, row in enumerate(_rows(path, report), 1):
+        report.checked["reports"] += 1
+        key = tuple(text for name in LINE if type(text := row.get(name)) is str)
         counts = [count for name in COUNTS if type(count := row.get(name)) is int]
-        if len(counts) == len(COUNTS):
-            said.add(tuple(str(row.get(name)) for name in GROUP), "", (), counts)
+        if row.keys() != {*LINE, *COUNTS} or len(key) + len(counts) != len(row):
+            report.wrong("reports", f"line {number} of {path.name} is no line of the report")
+        elif key <= last or not key[0].endswith(":00:00Z"):
+            report.wrong("reports", f"line {number} of {path.name} is out of order, or has no full hour")
         else:
-            report.wrong("reports", f"{row} in {path.name} has no counts")
+            named = dict(zip(LINE, key, strict=True)) | {"day": key[0][:10]}
+            said.add(tuple(named[name] for name in GROUP), key[0][:13], [named[name] for name in PLACE], counts)
+            last = key
     return said
 
 

@@ -190,15 +190,15 @@ class Recount:
         for campaign_id, campaign in missing.items():
             self._report.wrong("reports", f"the budget of campaign {campaign_id} is missing", campaign["position"])
 
-    def check_deliveries(self, said: Deliveries, *, in_detail: bool) -> None:
-        """Compare deliveries with what the entries lead to, and in detail also the hours and places in each group."""
+    def check_deliveries(self, said: Deliveries) -> None:
+        """Compare deliveries with what the entries lead to, also the hours and places in each group."""
         right = self.deliveries.groups
         for group in sorted(said.groups.keys() | right.keys()):
             self._report.checked["reports"] += 1
             left, expected = said.groups.get(group, [0] * 5), right.get(group, [0] * 5)
             if left[:-1] != expected[:-1]:
                 self._report.wrong("reports", f"deliveries of {group}: {left[:-1]} are said, {expected[:-1]} are right")
-            elif in_detail and left != expected:
+            elif left != expected:
                 self._report.wrong("reports", f"deliveries of {group}: other hours or places are said")
 
     def _set(self, position: int, said: dict[str, Any], event: dict[str, Any]) -> None:

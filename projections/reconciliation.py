@@ -20,19 +20,14 @@ from infra.database import Connection, composed
 from infra.event_log import Recorded, decode_entry, read_head
 from infra.recount import COUNTS, DELIVERIES, GROUP, PLACE, Recount
 from infra.verifier import Policy, Report, Signed, Tree, signed_trees
-from projections import advertisers, budgets, campaigns, creatives, delivery, history, slots
+from projections import budgets, campaigns, delivery, history
 from projections.budgets import SpendingRow
 from projections.delivery import DeliveryRow
 from projections.history import HistoryRow
-from projections.rows import ReadModel, subject_of
+from projections.rows import subject_of
+from projections.statements import THINGS
 
 PAGE_ENTRIES: Final = 64 * TILE_HASHES
-THINGS: Final[tuple[ReadModel[Any], ...]] = (
-    advertisers.READ_MODEL,
-    campaigns.READ_MODEL,
-    creatives.READ_MODEL,
-    slots.READ_MODEL,
-)
 # A column of the writer's budgets, and the count that it must equal.
 BUDGET_COLUMNS: Final[Mapping[str, str]] = {
     **{name: name for name in ("timezone", "currency", "spent_micros", "budget_micros", "daily_budget_micros")},
@@ -253,7 +248,7 @@ class _Inspection:
                 row["day"] = row["hour"][:10]
                 group = tuple(str(row[name]) for name in GROUP)
                 said.add(group, row["hour"], [row[name] for name in PLACE], [row[name] for name in COUNTS])
-        self._recount.check_deliveries(said, in_detail=True)
+        self._recount.check_deliveries(said)
 
     async def _compare_budgets(self) -> None:
         rows = await self._rows("SELECT * FROM budgets WHERE ledger_id = %s")

@@ -2,8 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC
+from heapq import merge
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final
+from tempfile import TemporaryFile
+from typing import IO, Any, Final
 from uuid import UUID
 
 import msgspec
@@ -20,38 +24,75 @@ from domain.events import (
 from infra.accounts import Book
 from infra.event_log import Recorded, decode_entry
 from infra.inspection import ACCOUNTS, BUDGETS, DELIVERIES
-from infra.mirror import write
-from projections import budgets
+from projections import advertisers, budgets, campaigns, creatives, delivery, history, slots
 from projections.budgets import SpendingRow, Spent
-from projections.delivery import BILLED
-from projections.rows import subject_of
+from projections.delivery import BILLED, DeliveryRow
+from projections.rows import ReadModel, subject_of
 
+THINGS: Final[tuple[ReadModel[Any], ...]] = (
+    advertisers.READ_MODEL,
+    campaigns.READ_MODEL,
+    creatives.READ_MODEL,
+    slots.READ_MODEL,
+)
 COUNTS: Final = ("impressions", "views", "clicks", "spent_micros")
+LINES_IN_MEMORY_MAX: Final = 200_000
+
+Key = tuple[str, ...]
+"""What the deliveries of a line have in common: the fields of DeliveryRow before the counts, as text."""
+
+Line = tuple[Key, list[int]]
 
 
-class DeliveryLine(Struct, frozen=True, kw_only=True):
-    """The deliveries of one day (UTC) of a creative in a slot that were billed, or not for the same reason."""
+class Deliveries:
+    """Deliveries by hour, creative, slot and place; what is too much for memory is sorted and put on disk."""
 
-    day: str
-    campaign_id: UUID
-    creative_id: UUID
-    advertiser_id: UUID
-    slot_id: UUID
-    currency: str
-    reason: str
-    impressions: int
-    views: int
-    clicks: int
-    spent_micros: int
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._lines: dict[Key, list[int]] = {}
+        self._runs: list[IO[bytes]] = []
+
+    def add(self, event: DeliveryRecorded, hour: str, spent: Spent) -> None:
+        """Add a delivery that occurred in an hour (UTC)."""
+        things = map(str, (event.campaign_id, event.creative_id, event.advertiser_id, event.slot_id))
+        places = (event.country or "", event.region or "", event.city or "")
+        key = (hour, *things, *places, event.currency, event.reason or BILLED)
+        sums = self._lines.get(key)
+        if sums is None:
+            if len(self._lines) >= LINES_IN_MEMORY_MAX:
+                self._put_away()
+            sums = self._lines[key] = [0] * len(COUNTS)
+        for at, name in enumerate(COUNTS):
+            sums[at] += getattr(spent, name)
+
+    def rows(self) -> Iterator[DeliveryRow]:
+        """Yield the rows of the read model, in the order of its key; that can be done once."""
+        runs: list[Iterable[Line]] = [*map(_lines_in, self._runs), sorted(self._lines.items())]
+        for key, lines in groupby(merge(*runs, key=itemgetter(0)), key=itemgetter(0)):
+            sums = map(sum, zip(*(counts for _, counts in lines), strict=True))
+            named = dict(zip(DeliveryRow.__struct_fields__, (*key, *sums), strict=True))
+            yield msgspec.convert(named, DeliveryRow)
+
+    def _put_away(self) -> None:
+        run = TemporaryFile()  # noqa: SIM115  it lasts as long as this object
+        run.writelines(msgspec.json.encode(line) + b"\n" for line in sorted(self._lines.items()))
+        self._runs.append(run)
+        self._lines.clear()
+
+
+def _lines_in(run: IO[bytes]) -> Iterator[Line]:
+    with run:
+        run.seek(0)
+        yield from map(msgspec.json.Decoder(Line).decode, run)
 
 
 class Statements:
-    """What the entries so far lead to: the budgets, and the deliveries by day, creative and slot."""
+    """What the entries so far lead to: the budgets, and the deliveries."""
 
     def __init__(self) -> None:
         """Begin before the first entry."""
         self.spendings: dict[UUID, SpendingRow] = {}
-        self._deliveries: dict[tuple[Any, ...], list[int]] = {}
+        self.deliveries = Deliveries()
 
     def add(self, recorded: Recorded) -> None:
         """Fold an entry."""
@@ -63,21 +104,8 @@ class Statements:
             spent = spent_by(recorded, event)
             if event.campaign_id in self.spendings:
                 self.spendings[event.campaign_id] = budgets.fold(self.spendings[event.campaign_id], spent)
-            day = recorded.entry.occurred_at.astimezone(UTC).date().isoformat()
-            thing = (event.campaign_id, event.creative_id, event.advertiser_id, event.slot_id)
-            key = (day, *thing, event.currency, event.reason or BILLED)
-            sums = self._deliveries.setdefault(key, [0] * len(COUNTS))
-            for at, name in enumerate(COUNTS):
-                sums[at] += getattr(spent, name)
-
-    @property
-    def deliveries(self) -> list[DeliveryLine]:
-        """The lines of the delivery report, in order."""
-        names = DeliveryLine.__struct_fields__
-        return [
-            DeliveryLine(**dict(zip(names, (*key, *counts), strict=True)))
-            for key, counts in sorted(self._deliveries.items())
-        ]
+            hour = f"{recorded.entry.occurred_at.astimezone(UTC):%Y-%m-%dT%H}:00:00Z"
+            self.deliveries.add(event, hour, spent)
 
 
 def spent_by(recorded: Recorded, event: DeliveryRecorded) -> Spent:
@@ -108,23 +136,48 @@ def write_reports(folder: Path, origin: str, entries: Iterable[tuple[int, bytes]
                 accounts.write(book.text_of(position, msgspec.json.decode(entry)))
                 yield position, entry
 
-        statements = fold(booked())
-        accounts.write(book.balances(map(msgspec.to_builtins, statements.spendings.values())))
+        made = fold(booked())
+        accounts.write(book.balances(map(msgspec.to_builtins, made.spendings.values())))
     draft.replace(folder / ACCOUNTS)
-    budgets_lines, delivery_lines = encoded(statements)
-    write(folder / BUDGETS, budgets_lines)
-    write(folder / DELIVERIES, delivery_lines)
+    _write_rows(folder / BUDGETS, (made.spendings[key] for key in sorted(made.spendings)))
+    _write_rows(folder / DELIVERIES, made.deliveries.rows())
 
 
 def fold(entries: Iterable[tuple[int, bytes]]) -> Statements:
     """Return what entries lead to, each of which comes with its position."""
-    statements = Statements()
+    made = Statements()
     for position, entry in entries:
-        statements.add(Recorded(position=position, entry=decode_entry(entry)))
-    return statements
+        made.add(Recorded(position=position, entry=decode_entry(entry)))
+    return made
 
 
-def encoded(statements: Statements) -> tuple[bytes, bytes]:
-    """Return both reports as JSON, a row a line: budgets in the order of campaigns, and deliveries."""
-    lines = msgspec.json.Encoder().encode_lines
-    return lines([statements.spendings[key] for key in sorted(statements.spendings)]), lines(statements.deliveries)
+def rows_of(name: str, entries: Iterable[tuple[int, bytes]]) -> list[Struct]:
+    """Return the rows of the read model of a name that entries lead to, in the order of its key."""
+    if name in (budgets.PROJECTION.name, delivery.PROJECTION.name):
+        made = fold(entries)
+        by_campaign = [made.spendings[key] for key in sorted(made.spendings)]
+        return list(made.deliveries.rows()) if name == delivery.PROJECTION.name else list(by_campaign)
+    model = next((each for each in THINGS if each.projection == name), None)
+    rows: dict[Any, Struct] = {}
+    for position, entry in entries:
+        if b'"stream":"decision-' not in entry[:40]:
+            _fold_into(rows, model, Recorded(position=position, entry=decode_entry(entry)))
+    return [rows[key] for key in sorted(rows)]
+
+
+def _fold_into(rows: dict[Any, Any], model: ReadModel[Any] | None, recorded: Recorded) -> None:
+    thing = recorded.entry.stream.partition("-")[0]
+    if model is not None and model.thing == thing:
+        subject = subject_of(recorded)
+        rows[subject] = model.fold(rows.get(subject), recorded)
+    elif model is None and thing == campaigns.READ_MODEL.thing:
+        row = history.fold(recorded)
+        rows[row.campaign_id, row.version] = row
+
+
+def _write_rows(path: Path, rows: Iterable[Struct]) -> None:
+    """Write rows, each as JSON in a line of its own, into a file that is there whole or not at all."""
+    draft = path.with_name(f".{path.name}.part")
+    with draft.open("wb") as file:
+        file.writelines(msgspec.json.encode(row) + b"\n" for row in rows)
+    draft.replace(path)

@@ -69,7 +69,9 @@ def test_the_evening_has_a_bit_of_everything(exported: Path) -> None:
     """What the verifier is tried on bills and refuses for every reason, and passes midnight in three time zones."""
     lines = [json.loads(line) for line in (exported / "deliveries.ndjson").read_bytes().splitlines()]
     assert {line["reason"] for line in lines} == {"", "late", "over_budget", "test"}
-    assert {line["day"] for line in lines} == {"2026-03-09", "2026-03-10"}
+    assert {line["hour"][:10] for line in lines} == {"2026-03-09", "2026-03-10"}
+    assert len({line["hour"] for line in lines}) > 4
+    assert {line["city"] for line in lines} == {"", "217", "218"}
     budgets = [json.loads(line) for line in (exported / "budgets.ndjson").read_bytes().splitlines()]
     assert all(budget["spent_micros"] and budget["clicks"] and budget["views"] for budget in budgets)
     assert any(0 < budget["day_spent_micros"] < budget["spent_micros"] for budget in budgets)

@@ -213,6 +213,20 @@ def edit_delivery(folder: Path, random: Random) -> None:
     _change_figure(folder / "deliveries.ndjson", random)
 
 
+def edit_place(folder: Path, random: Random) -> None:
+    """Say of deliveries that they were in another hour or place; all sums by day and thing stay as they are."""
+    path = folder / "deliveries.ndjson"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    row = random.choice(rows)
+    match random.choice(("hour", "country", "region", "city")):
+        case "hour":
+            row["hour"] = f"{row['hour'][:11]}{(int(row['hour'][11:13]) + random.randrange(1, 24)) % 24:02}:00:00Z"
+        case name:
+            row[name] += random.choice("xyz")
+    rows.sort(key=lambda each: list(each.values()))
+    mirror.write(path, "".join(f"{json.dumps(each)}\n" for each in rows).encode())
+
+
 def edit_accounts(folder: Path, random: Random) -> None:
     """Change a digit in the accounts."""
     path = folder / "accounts.beancount"
@@ -270,6 +284,7 @@ KINDS: Final = (
     Kind("checkpoint signed again", sign_again, "consistency"),
     Kind("edited budgets", edit_budget, "reports"),
     Kind("edited deliveries", edit_delivery, "reports"),
+    Kind("edited hours or places", edit_place, "reports"),
     Kind("edited accounts", edit_accounts, "accounts"),
     Kind("insider: edited entry", by_insider(edit), "consistency", kept=True),
     Kind("insider: dropped entry", by_insider(drop), "consistency", kept=True),
