@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from time import monotonic
@@ -54,9 +54,10 @@ class Manifest(Struct, frozen=True, kw_only=True):
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
-    """What was checked, by name and how often, and what was found to be wrong."""
+    """What was checked, by name and how often, what was not and why, and what was found to be wrong."""
 
     checked: dict[str, int]
+    not_checked: dict[str, str]
     found: int
     findings: list[Finding]
 
@@ -121,7 +122,11 @@ def prove(position: int, output: Path | None, data_dir: Path | None, as_json: bo
     type=click.Path(exists=True, path_type=Path),
     help="A checkpoint, proof or export that you kept: the log must still have begun like that. May be repeated.",
 )
-@click.option("--bean-check/--no-bean-check", default=None, help="Ask beancount too. [default: when it is installed]")
+@click.option(
+    "--bean-check/--no-bean-check",
+    default=None,
+    help="Ask beancount about the accounts. [default: if it is installed, and there are not too many transactions]",
+)
 @_data_dir
 @_as_json
 def verify(
@@ -145,7 +150,7 @@ def verify(
         if path is not None:
             raise click.UsageError("Name a PATH, or say --database, not both.")
     policy = _policy(keys, policy_file)
-    report = Report()
+    report, not_asked = Report(), None
     if path is None:
         found = settings.read(data_dir=data_dir)
         with installation.database(found) as url:
@@ -153,13 +158,15 @@ def verify(
             trusted = asyncio.run(_verify_database(url, policy, witnesses, kept, report))
     elif path.is_dir():
         trusted = policy or inspection.policy_in(path)
-        inspection.inspect_folder(path, trusted, inspection.kept_notes(kept), report, bean_check=bean_check)
+        notes = inspection.kept_notes(kept)
+        not_asked = inspection.inspect_folder(path, trusted, notes, report, bean_check=bean_check)
     else:
         trusted = policy or _policy_here(settings.read(data_dir=data_dir))
         entry = verify_proof(path.read_text(encoding="utf-8"), trusted, report)
         if entry is not None and not as_json:
             click.echo(entry)
-    _tell(report, trusted, given=policy is not None, as_json=as_json)
+    not_checked = {} if not_asked is None else {"bean-check": not_asked}
+    _tell(report, not_checked, trusted, given=policy is not None, as_json=as_json)
     sys.exit(FOUND_WRONG if report.found else 0)
 
 
@@ -254,9 +261,14 @@ async def _policy_of(url: str, witnesses: Witnesses | None) -> Policy:
         return parse_policy(await mirror.policy_of(connection, ledger_id, witnesses))
 
 
-def _tell(report: Report, trusted: Policy, *, given: bool, as_json: bool) -> None:
+def _tell(report: Report, not_checked: Mapping[str, str], trusted: Policy, *, given: bool, as_json: bool) -> None:
     if as_json:
-        verdict = Verdict(checked=dict(report.checked), found=report.found, findings=report.findings)
+        verdict = Verdict(
+            checked=dict(report.checked),
+            not_checked=dict(not_checked),
+            found=report.found,
+            findings=report.findings,
+        )
         click.echo(msgspec.json.encode(verdict))
         return
     whose = "given by you" if given else "as the ledger itself says: compare them with what you were told"
@@ -266,8 +278,8 @@ def _tell(report: Report, trusted: Policy, *, given: bool, as_json: bool) -> Non
     for check, count in report.checked.items():
         wrong = sum(finding.check == check for finding in report.findings)
         click.echo(f"{check:<12} {count:>12,} checked  {f'{wrong:,} WRONG' if wrong else 'right'}")
-    if report.checked["accounts"] and not report.checked["bean-check"]:
-        click.echo("beancount was not asked: it is not installed, or there are many accounts and --bean-check asks it.")
+    for check, reason in not_checked.items():
+        click.echo(f"{check:<12} {'not':>12} checked  {reason}")
     for finding in report.findings:
         where = "" if finding.position is None else f" at position {finding.position:,}"
         click.echo(f"WRONG {finding.check}{where}: {finding.detail}")

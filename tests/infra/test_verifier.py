@@ -65,6 +65,17 @@ def test_an_export_is_right(exported: Path) -> None:
     assert all(report.checked[check] for check in ("structure", "money", "reports", "accounts"))
 
 
+def test_why_beancount_was_not_asked_is_said(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are more transactions than beancount can take quickly, that is said; asked for, it is done anyway."""
+    monkeypatch.setattr(inspection, "BEAN_CHECK_TRANSACTIONS_MAX", 10)
+    policy, report = inspection.policy_in(exported), Report()
+    assert "--bean-check asks it" in str(inspection.inspect_folder(exported, policy, (), report))
+    assert inspection.inspect_folder(exported, policy, (), report, bean_check=False) == "you said so"
+    assert report.checked["bean-check"] == 0
+    assert inspection.inspect_folder(exported, policy, (), report, bean_check=True) is None
+    assert (report.checked["bean-check"], report.found) == (1, 0)
+
+
 def test_the_evening_has_a_bit_of_everything(exported: Path) -> None:
     """What the verifier is tried on bills and refuses for every reason, and passes midnight in three time zones."""
     lines = [json.loads(line) for line in (exported / "deliveries.ndjson").read_bytes().splitlines()]
