@@ -16,7 +16,7 @@ from domain.values import local_date
 from infra.database import Connection
 from infra.event_log import Recorded, decode_entry
 from infra.tables import metadata
-from projections.counting import DELIVERIES, Counting, Span, conditions, counted, parameters, row_of
+from projections.counting import DELIVERIES, Counting, Cut, Span, conditions, counted, parameters, row_of
 from projections.rows import ReadModel, load, subject_of, upsert
 
 spendings = Table(
@@ -145,11 +145,18 @@ _COMMANDS: Final = """
     ORDER BY position
 """
 
+_CUT: Final = Cut(
+    '"creative_id":',
+    '"price_micros":',
+    """before LIKE '%%"type":%%' AND before LIKE '%%"campaign_id":%%' AND after LIKE '%%"billed":%%'""",
+)
 # In every time zone a day begins at a full quarter of an hour of UTC; a campaign may move from one zone to another.
+_TEXT_BY: Final = (
+    "width_bucket(position, %(commands)s::bigint[]) AS commands",
+    "date_bin('15 minutes', recorded_at, '2000-01-01T00:00Z') AS quarter",
+)
 _BY: Final = """
-    campaign_id, date_bin('15 minutes', recorded_at, '2000-01-01T00:00Z') AS quarter,
-    width_bucket(position, %(commands)s::bigint[]) AS commands,
-    max(position) AS position, max(recorded_at) AS recorded_at
+    campaign_id, commands, quarter, max(grouped.position) AS position, max(grouped.recorded_at) AS recorded_at
 """
 
 _decode: Final = msgspec.json.Decoder(list[Spent]).decode
@@ -221,7 +228,7 @@ async def tally(connection: Connection, span: Span) -> list[Recorded | Spent]:
             await connection.execute(_COMMANDS.format(conditions(span, KEY)).encode(), parameters(span))
         ).fetchall()
     ]
-    lines = counted(span, KEY, fields="campaign_id uuid", by=_BY, columns=3)
+    lines = counted(span, KEY, cut=_CUT, text_by=_TEXT_BY, fields="campaign_id uuid", by=_BY, columns=3)
     statement = f"SELECT coalesce(json_agg(lines), '[]')::text AS spent FROM ({lines}) AS lines"
     row = await row_of(connection, statement, {**parameters(span), "commands": [each.position for each in said]})
     return sorted([*said, *_decode(row["spent"])], key=lambda each: each.position)

@@ -11,7 +11,7 @@ from sqlalchemy.sql.elements import ColumnElement, Label
 
 from infra.database import Connection, fetch
 from infra.tables import metadata
-from projections.counting import DELIVERIES, Counting, Span, counted, parameters, row_of
+from projections.counting import DELIVERIES, Counting, Cut, Span, counted, parameters, row_of
 
 BILLED: Final = ""
 """What stands in the place of a reason when a delivery was billed."""
@@ -87,12 +87,13 @@ class DeliveryReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
 _KEY: Final = ("hour", "campaign_id", "creative_id", "advertiser_id", "slot_id", "country", "region", "city")
 _COLUMNS: Final = (*_KEY, "currency", "reason", *("impressions", "views", "clicks", "spent_micros"))
 
+_CUT: Final = Cut('"viewer":', '"currency":', "cut NOT LIKE '%%:%%'")
 _FIELDS: Final = """
     campaign_id uuid, creative_id uuid, advertiser_id uuid, slot_id uuid, country text, region text, city text,
     currency text, reason text
 """
 _BY: Final = """
-    date_trunc('hour', occurred_at) AS hour, campaign_id, creative_id, advertiser_id, slot_id,
+    date_trunc('hour', occurred::timestamptz) AS hour, campaign_id, creative_id, advertiser_id, slot_id,
     coalesce(country, '') AS country, coalesce(region, '') AS region, coalesce(city, '') AS city, currency,
     coalesce(reason, '') AS reason
 """
@@ -139,7 +140,7 @@ async def count(connection: Connection, span: Span) -> None:
 
 
 def _lines(span: Span) -> str:
-    lines = counted(span, KEY, fields=_FIELDS, by=_BY, columns=10)
+    lines = counted(span, KEY, cut=_CUT, text_by=("occurred",), fields=_FIELDS, by=_BY, columns=10)
     return f"(SELECT {', '.join(_COLUMNS)} FROM ({lines}) AS counted)"
 
 

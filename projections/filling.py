@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from math import ceil
 from typing import Any, Final
 from uuid import UUID
 
@@ -65,8 +66,9 @@ async def _ahead(
     """Yield the ranges of a log in order, each with the task that counts it."""
     begun: deque[tuple[Span, asyncio.Task[Any]]] = deque()
     try:
-        for number, first in enumerate(range(after, until, runner.RANGE_ENTRIES_MAX)):
-            span = Span(ledger_id, first, min(until, first + runner.RANGE_ENTRIES_MAX))
+        step = min(runner.RANGE_ENTRIES_MAX, ceil((until - after) / len(lanes)))
+        for number, first in enumerate(range(after, until, max(step, 1))):
+            span = Span(ledger_id, first, min(until, first + step))
             begun.append((span, asyncio.ensure_future(projection.tally(lanes[number % len(lanes)], span))))
             if len(begun) == AHEAD_MAX:
                 yield begun.popleft()

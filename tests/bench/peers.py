@@ -15,7 +15,7 @@ from tests.bench import catalogue, log_rows, projection_rows, servers
 from tests.bench.load import run
 from tests.bench.rounds import Plan, Row, in_turns
 
-SUMMED_EVENTS: Final = 400_000
+SUMMED_EVENTS: Final = 1_000_000
 PAGE_EVENTS: Final = 5_000
 PYTHON: Final = Path(__file__).parents[2] / "build" / "peers-venv" / "bin" / "python"
 

@@ -35,7 +35,7 @@ BILLED = ImpressionRecorded(
     price_micros=5,
     billed=True,
 )
-REQUIRED = ("campaign_id", "creative_id", "advertiser_id", "slot_id", "currency", "price_micros", "billed")
+REQUIRED = ("type", "campaign_id", "creative_id", "advertiser_id", "slot_id", "currency", "price_micros", "billed")
 MEASURES = ("impressions", "billed_impressions", "unbilled", "views", "clicks", "billed_clicks", "spent_micros")
 
 
