@@ -5,6 +5,7 @@ from contextlib import suppress
 from datetime import timedelta
 from time import monotonic
 from typing import Final, Literal
+from uuid import UUID
 
 import psycopg
 from litestar import Controller, Response, get
@@ -18,10 +19,12 @@ from psycopg_pool import PoolTimeout
 
 from api.problems import NOT_READY_STATUS
 from api.services import Services
-from infra import clock, schema, tree
+from domain.events import ProjectionCompared
+from infra import clock, event_log, schema, tree
 from infra.database import Connection
-from infra.metrics import PROJECTION_LAG
+from infra.metrics import PROJECTION_DIFFERENCES, PROJECTION_LAG, SEALED_ENTRIES, UNSEALED_SECONDS
 from projections import status
+from projections.catalogue import PROJECTIONS
 
 CONNECTION_SECONDS_MAX: Final = 2
 BEHIND_MAX: Final = timedelta(seconds=15)
@@ -78,11 +81,23 @@ class OperationsController(Controller):
         """Show what all workers have counted, and how far the read models are behind, in Prometheus' text format."""
         with suppress(psycopg.Error, PoolTimeout, OSError):  # what was counted is wanted most when the database is gone
             async with services.log.pool.connection(timeout=CONNECTION_SECONDS_MAX) as connection:
-                # Asked here, because the process that keeps the read models has no door to ask it at.
-                for projection in await status.read_status(connection, services.ledger_id):
-                    PROJECTION_LAG.labels(projection.name).set(projection.lag)
+                await _measure_background(connection, services.ledger_id)
         counted = await asyncio.to_thread(generate_latest, _registry())
         return Response(counted, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+async def _measure_background(connection: Connection, ledger_id: UUID) -> None:
+    """Take from the database what background workers have come to: none has a door, and some are on other machines."""
+    for projection in await status.read_status(connection, ledger_id):
+        PROJECTION_LAG.labels(projection.name).set(projection.lag)
+    sealed = await tree.read_checkpoint(connection, ledger_id)
+    SEALED_ENTRIES.set(sealed.size if sealed else 0)
+    since = await tree.unsealed_since(connection, ledger_id)
+    UNSEALED_SECONDS.set(max(0.0, (clock.now() - since).total_seconds()) if since else 0)
+    for recorded in await event_log.read_last(connection, ledger_id, ProjectionCompared, limit=len(PROJECTIONS)):
+        event = recorded.entry.event
+        if isinstance(event, ProjectionCompared):
+            PROJECTION_DIFFERENCES.labels(event.projection).set(event.differing_keys)
 
 
 def _registry() -> CollectorRegistry:

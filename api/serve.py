@@ -137,7 +137,7 @@ def _supervise(
     environment = settings.handed_down(
         data_dir=found.data_dir,
         lifeline=lifeline,
-        metrics_dir=shared if workers > 1 else None,
+        metrics_dir=shared,
         rates_file=rates_file,
         workers=workers,
     )

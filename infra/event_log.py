@@ -14,7 +14,7 @@ from msgspec import Struct
 from psycopg.rows import tuple_row
 
 from domain.errors import Refusal
-from domain.events import Entry
+from domain.events import Entry, Event
 from infra.database import Connection
 
 CHANNEL: Final = "ledger_appended"
@@ -211,6 +211,19 @@ async def read_texts(
         },
     )
     return [Text(position=position, entry=entry) for position, entry in await cursor.fetchall()]
+
+
+async def read_last(connection: Connection, ledger_id: UUID, kind: type[Event], *, limit: int) -> list[Recorded]:
+    """Return the last entries of a type that is no delivery, in order."""
+    cursor = await connection.execute(
+        """
+        SELECT position, entry::text AS entry FROM events
+        WHERE ledger_id = %s AND stream_id !~~ 'decision-%%' AND type = %s ORDER BY position DESC LIMIT %s
+        """,
+        (ledger_id, str(kind.__struct_config__.tag), limit),
+    )
+    rows = reversed(await cursor.fetchall())
+    return [Recorded(position=row["position"], entry=decode_entry(row["entry"])) for row in rows]
 
 
 async def read_catalogue(connection: Connection, ledger_id: UUID, position: int) -> AsyncIterator[Recorded]:

@@ -19,6 +19,11 @@ BATCHES_FAILED: Final = Counter("ledger_batches_failed", "Commits that did not c
 SEALED_ENTRIES: Final = Gauge(
     "ledger_sealed_entries", "Entries in the last signed checkpoint.", multiprocess_mode="mostrecent"
 )
+UNSEALED_SECONDS: Final = Gauge(
+    "ledger_unsealed_seconds",
+    "For how long an entry has been in no signed checkpoint; 0 when all are.",
+    multiprocess_mode="mostrecent",
+)
 SEALING_REFUSED: Final = Gauge(
     "ledger_sealing_refused", "1 while the log does not continue what was signed of it.", multiprocess_mode="mostrecent"
 )

@@ -45,19 +45,16 @@ class Settings(Struct, frozen=True, kw_only=True):
         return self.database_url is None
 
 
-def handed_down(
-    *, data_dir: Path, lifeline: int, metrics_dir: Path | None, rates_file: Path, workers: int
-) -> dict[str, str]:
+def handed_down(*, data_dir: Path, lifeline: int, metrics_dir: Path, rates_file: Path, workers: int) -> dict[str, str]:
     """Return the environment of the processes that this one starts: its own, and what they cannot know otherwise.
 
-    `lifeline` is the descriptor of a pipe that ends with this process; in `metrics_dir`, and in `rates_file`, the web
-    workers count together, which they can because strings have the same hash in all of them.
+    `lifeline` is the descriptor of a pipe that ends with this process; in `metrics_dir` they all count together, and
+    in `rates_file` the web workers do, which they can because strings have the same hash in all of them.
     """
     told = {"LEDGER_DATA_DIR": str(data_dir), "LEDGER_LIFELINE": str(lifeline)}
     told |= {"LEDGER_RATES_FILE": str(rates_file), "LEDGER_WORKERS": str(workers)}
     told["PYTHONHASHSEED"] = str(randbelow(2**32))
-    if metrics_dir is not None:
-        told["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_dir)
+    told["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_dir)
     return {**os.environ, **told}
 
 

@@ -1,20 +1,27 @@
 """The OpenAPI document against the service that it describes, and what those need who run it."""
 
+import asyncio
 import json
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic
 from typing import Any, Final
 
 import httpx
 import msgspec
 import pytest
 
+from api.background import compare
 from api.specimens import SPECIMENS
+from infra.database import open_pool
+from infra.writer import Log
+from projections import campaigns
 from tests.running import ADMIN_EMAIL, ADMIN_PASSWORD, Service
 from tests.world import World
+from tests.writing import writing
 
 EXAMPLES_PER_OPERATION: Final = 3
 ASKING_SECONDS_MAX: Final = 300
@@ -234,6 +241,25 @@ def test_what_the_service_counts(service: Service, world: World) -> None:
     for name in ("advertisers", "budgets", "campaigns", "creatives", "delivery", "history", "slots"):
         assert f'ledger_projection_lag_events{{projection="{name}"}} 0.0' in answer.text
     assert campaign_id not in answer.text
+
+
+def test_what_the_background_worker_has_come_to_is_measured(service: Service, world: World) -> None:
+    """How far the log is sealed, whether signing is refused and what comparisons found is at the same door."""
+    world.active_campaign()
+    with service.database() as url:
+        asyncio.run(compared(url))
+    deadline = monotonic() + 20
+    while "ledger_unsealed_seconds 0.0" not in (told := httpx.get(f"{service.url}/metrics").text):
+        assert monotonic() < deadline, told
+    assert re.search(r"^ledger_sealed_entries [1-9]", told, re.MULTILINE)
+    assert "ledger_sealing_refused 0.0" in told
+    assert 'ledger_projection_differing_keys{projection="campaigns"} 0.0' in told
+
+
+async def compared(url: str) -> None:
+    """Compare a read model, as the background worker does at night."""
+    async with open_pool(url) as pool, writing(url) as writer:
+        await compare(url, Log(pool, writer), [campaigns.PROJECTION])
 
 
 def test_the_log_of_the_service_tells_no_secrets(service: Service, world: World, credentials: dict[str, str]) -> None:
