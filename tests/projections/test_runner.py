@@ -324,7 +324,12 @@ async def test_one_runner_is_elected_and_another_takes_over(database_url: str, p
                 await up_to(3)
                 before = {pid for row in await holders(watching) for pid in row["pids"]}
                 first.cancel()
-                await eventually(elected)
+
+                async def taken_over() -> bool:
+                    pids = {pid for row in await holders(watching) for pid in row["pids"]}
+                    return len(pids) == len(PROJECTIONS) and not pids & before
+
+                await eventually(taken_over)
                 await delivered(connection, ledger_id, 4)
                 await up_to(7)
                 after = {pid for row in await holders(watching) for pid in row["pids"]}
