@@ -183,8 +183,9 @@ def verify(
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=7_380, show_default=True, type=click.IntRange(1, 65_535), help="The port to listen on.")
 def witness(folder: Path, name: str, policy_file: Path, host: str, port: int) -> None:
-    """Cosign the checkpoints of other people's ledgers, keeping in FOLDER a key and what was cosigned.
+    """Cosign the checkpoints of other people's ledgers, keeping in FOLDER the keys and what was cosigned.
 
+    Says what a ledger's policy is to name it by: one of its keys, for Ed25519 or for ML-DSA-44; it signs with both.
     A ledger that names this witness in its policy cannot show anybody another history than the one seen here.
     """
     policy = _policy((), policy_file)
@@ -193,7 +194,8 @@ def witness(folder: Path, name: str, policy_file: Path, host: str, port: int) ->
         serving = Witness(folder, name, logs)
     except NoteMalformed as error:
         raise click.UsageError(str(error)) from error
-    click.echo(f"witness {name} {serving.signer.key} http://{host}:{port}")
+    for signer in serving.signers:  # each is a line that a policy can have
+        click.echo(f"witness {name} {signer.key} http://{host}:{port}")
     asyncio.run(serve_witness(serving, host, port))
 
 

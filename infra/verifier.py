@@ -81,8 +81,7 @@ class Key(NamedTuple):
             else:
                 size, root, origin = parse_text(text)
                 names = [bytes([len(name.encode())]) + name.encode() for name in (self.name, origin)]
-                span = bytes(8) + size.to_bytes(8, "big")
-                message = b"subtree/v1\n\x00" + names[0] + time + names[1] + span + root
+                message = b"subtree/v1\n\x00" + names[0] + time + names[1] + bytes(8) + size.to_bytes(8, "big") + root
                 MLDSA44PublicKey.from_public_bytes(self.public).verify(signature, message)
         except InvalidSignature:
             return False
@@ -130,19 +129,24 @@ def parse_key(text: str) -> Key:
 
 def parse_policy(text: str) -> Policy:
     """Return the policy in a text; ValueError or IndexError says that it is none."""
-    policy = Policy([], {}, {}, "none")
-    for words in (line.split() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")):
-        if words[0] == "log":
-            policy.logs.append(parse_key(words[1]))
-        elif words[0] == "witness":
-            policy.witnesses[words[1]] = parse_key(words[2])
-        elif words[0] == "group":
-            least = {"all": len(words) - 3, "any": 1}.get(words[2]) or int(words[2])
-            policy.groups[words[1]] = (least, words[3:])
-        elif words[0] == "quorum":
-            policy = policy._replace(quorum=words[1])
+    policy = Policy([], {}, {}, "")
+    for words in (line.split() for line in text.split("\n") if line.strip() and not line.lstrip().startswith("#")):
+        kind, name, taken = words[0], words[1], {"none", *policy.witnesses, *policy.groups}
+        if kind == "log":
+            policy.logs.append(parse_key(name))
+        elif kind == "witness" and name not in taken:
+            policy.witnesses[name] = parse_key(words[2])
+        elif kind == "group" and name not in taken and taken.issuperset(words[3:]):
+            policy.groups[name] = ({"all": len(words) - 3, "any": 1}.get(words[2]) or int(words[2]), words[3:])
+        elif kind == "quorum" and name in taken and not policy.quorum:
+            policy = policy._replace(quorum=name)
         else:
-            raise ValueError(f"a policy has no line that begins with {words[0]}")
+            raise ValueError(f"a policy cannot say {' '.join(words)}")
+    keys = [key.public for key in (*policy.logs, *policy.witnesses.values())]
+    members = ["none", *(member for _, group in policy.groups.values() for member in group)]
+    fair = all(1 <= least <= len(group) for least, group in policy.groups.values())
+    if not (policy.quorum and fair and len({*keys}) == len(keys) and len({*members}) == len(members)):
+        raise ValueError("a policy has a quorum, groups of at least as many as are needed, and nobody in it twice")
     return policy
 
 
@@ -181,7 +185,7 @@ def read_checkpoint(note: str, policy: Policy, report: Report, where: str, *, qu
                         report.wrong("signatures", f"{where}: the signature of {name} is not over this text")
                         return None
                     cosigners.add(witness)
-                    signed |= not witness and name == checkpoint.origin and key.kind == LOG_KEY
+                    signed |= not witness and name == checkpoint.origin
     except ValueError as error:
         report.wrong("signatures", f"{where}: {error}")
         return None
@@ -291,9 +295,8 @@ def unpack(bundle: bytes) -> list[bytes]:
     """Return the entries of a bundle, each of which stands after its length; the last may be cut off."""
     entries, at = [], 0
     while at < len(bundle):
-        end = at + 2 + int.from_bytes(bundle[at : at + 2], "big")
-        entries.append(bundle[at + 2 : end])
-        at = end
+        start, at = at + 2, at + 2 + int.from_bytes(bundle[at : at + 2], "big")
+        entries.append(bundle[start:at])
     return entries
 
 
@@ -348,9 +351,8 @@ def verify_folder(
             due.append(waiting)
             waiting = next(signed, None)
         tree.add(entries, tile, due)
-        for entry in entries:
-            position += 1
-            each(position, entry)
+        for number, entry in enumerate(entries, position + 1):
+            each(number, entry)
     tree.finish(tile)
     for checkpoint, where in [waiting, *signed] if waiting else []:
         if checkpoint.size > size:
@@ -388,11 +390,9 @@ def verify_proof(proof: str, policy: Policy, report: Report) -> bytes | None:
 def main() -> int:
     """Check the folder that the command line names, and say what was found."""
     folder, report = Path(sys.argv[1]), Report()
-    policy = parse_policy((folder / "policy").read_text(encoding="utf-8"))
-    verify_folder(folder, policy, (), report, lambda _position, _entry: None)
-    checked = [f"{check:<12} {count:>12,} checked\n" for check, count in report.checked.items()]
-    wrong = [f"{finding.check}: {finding.detail} ({finding.position})\n" for finding in report.findings]
-    sys.stdout.writelines(checked + wrong)
+    verify_folder(folder, parse_policy((folder / "policy").read_text("utf-8")), (), report, lambda _position, _entry: 0)
+    sys.stdout.writelines(f"{check:<12} {count:>12,} checked\n" for check, count in report.checked.items())
+    sys.stdout.writelines(f"{found.check}: {found.detail} ({found.position})\n" for found in report.findings)
     return 1 if report.found else 0
 
 

@@ -2,6 +2,8 @@
 
 What it promises (C2SP tlog-witness) is that it never cosigns two histories of one log, so that nobody who asks for its
 cosignature can be shown another history than everybody else. It remembers the last checkpoint of each log in a file.
+It cosigns with ML-DSA-44, as the specification advises, and with Ed25519, which more software can verify. What is
+optional there, cosigning parts of a tree (sign-subtree), it does not do.
 """
 
 import asyncio
@@ -10,15 +12,20 @@ import binascii
 import fcntl
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
 from domain import merkle
 from infra import checkpoint, clock, keys, mirror, signed_note
 from infra.checkpoint import Signer
-from infra.signed_note import COSIGNATURE_ED25519, ED25519, Note, NoteMalformed, VerifierKey
+from infra.keys import SecretUnfit
+from infra.signed_note import COSIGNATURE_ED25519, COSIGNATURE_MLDSA44, Note, NoteMalformed, VerifierKey
 
 PROOF_LINES_MAX: Final = 63
 REQUEST_BYTES_MAX: Final = 1 << 18
@@ -67,12 +74,13 @@ class Witness:
         self._folder = folder
         self._logs = logs
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = folder / "witness.pem"
-        key = keys.ed25519_key(path, keys.made_once(path, keys.fresh_signing_key))
-        self.signer = Signer(signed_note.verifier_key(name, COSIGNATURE_ED25519, key), key)
+        self.signers = (
+            _signer(name, COSIGNATURE_ED25519, folder / "witness.pem", keys.fresh_signing_key),
+            _signer(name, COSIGNATURE_MLDSA44, folder / "witness-mldsa44.pem", _fresh_mldsa44_key),
+        )
 
     async def add_checkpoint(self, body: bytes) -> str:
-        """Return the cosignature of a checkpoint, remembered before anybody sees it; raise what is wrong with it."""
+        """Return the cosignatures of a checkpoint, remembered before anybody sees them; raise what is wrong with it."""
         submission = parse_submission(body)
         return await asyncio.to_thread(self._add, submission)
 
@@ -84,7 +92,7 @@ class Witness:
 
     def _add(self, submission: Submission) -> str:
         new = checkpoint.parse(submission.note.text)
-        trusted = [key for key in self._logs if key.name == new.origin and key.kind == ED25519]
+        trusted = [key for key in self._logs if key.name == new.origin]
         if not trusted:
             raise LogUnknown(LogUnknown.__doc__)
         try:
@@ -104,10 +112,11 @@ class Witness:
             if not merkle.verify_consistency(old.size, new.size, submission.proof, old.root, new.root):
                 raise NotContinued(NotContinued.__doc__)
             now = int(clock.now().timestamp())
-            cosignature = checkpoint.sign_text(submission.note.text, self.signer, timestamp=now)
-            by_log = [line for line in submission.note.signatures if any(line.is_by(key) for key in signed)]
-            self._remember(new.origin, Note(submission.note.text, (*by_log, cosignature)))
-        return str(cosignature)
+            text, lines = submission.note
+            cosignatures = [checkpoint.sign_text(text, signer, timestamp=now) for signer in self.signers]
+            by_log = [line for line in lines if any(line.is_by(key) for key in signed)]
+            self._remember(new.origin, Note(text, (*by_log, *cosignatures)))
+        return "".join(map(str, cosignatures))
 
     def _last(self, origin: str) -> Note | None:
         path = self._folder / f"{_named(origin)}.checkpoint"
@@ -138,6 +147,17 @@ def parse_submission(body: bytes) -> Submission:
     if not border or size is None or len(proof) > PROOF_LINES_MAX:
         raise SubmissionMalformed(SubmissionMalformed.__doc__)
     return Submission(int(size[1]), proof, parsed)
+
+
+def _signer(name: str, kind: int, path: Path, make: Callable[[], bytes]) -> Signer:
+    key = keys.private_key(path, keys.made_once(path, make))
+    if not isinstance(key, Ed25519PrivateKey if kind == COSIGNATURE_ED25519 else MLDSA44PrivateKey):
+        raise SecretUnfit(str(path), "its key is of another kind")
+    return Signer(signed_note.verifier_key(name, kind, key), key)
+
+
+def _fresh_mldsa44_key() -> bytes:
+    return MLDSA44PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def _named(origin: str) -> str:

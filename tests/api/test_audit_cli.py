@@ -122,7 +122,9 @@ def test_what_cannot_be_run_is_status_2(run: Run, evening_export: Path, tmp_path
 
 def test_a_witness_is_served(tmp_path: Path) -> None:
     """The command says the witness's key and where it listens, and answers there as a witness does."""
-    (tmp_path / "policy").write_text("log example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k\n")
+    (tmp_path / "policy").write_text(
+        "log example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k\nquorum none\n"
+    )
     port = free_port()
     command = [sys.executable, "-m", "api.cli", "audit", "witness", str(tmp_path / "witness"), "--name", "w.example"]
     command += ["--policy", str(tmp_path / "policy"), "--port", str(port)]

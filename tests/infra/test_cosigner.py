@@ -72,7 +72,7 @@ async def scene(pool: Pool, ledger_id: UUID, tmp_path: Path) -> AsyncIterator[Sc
     keys = log_keys_in(tmp_path)
     log = keys.signers(ledger_id)[0].key
     running = {f"w{number}": Witness(tmp_path / f"w{number}", f"w{number}.example", [log]) for number in (1, 2, 3)}
-    witnesses = cosigner.read(policy_file(tmp_path, [(name, each.signer.key) for name, each in running.items()]))
+    witnesses = cosigner.read(policy_file(tmp_path, [(name, each.signers[0].key) for name, each in running.items()]))
     assert witnesses is not None
     down: set[str] = set()
     services: dict[str, Any] = {name: create_witness(each) for name, each in running.items()}
@@ -205,7 +205,7 @@ def test_what_is_no_policy_is_refused(tmp_path: Path, text: str) -> None:
 
 def test_witnesses_can_be_reached(tmp_path: Path) -> None:
     """A witness without a URL cannot be asked; without a policy nobody is."""
-    key = signed_note.verifier_key("w", COSIGNATURE_ED25519, Ed25519PrivateKey.generate())
-    with pytest.raises(SecretUnfit, match="where w1 can be reached"):
-        cosigner.read(policy_file(tmp_path, [("w1", key)], urls=False))
+    keys = [signed_note.verifier_key("w", COSIGNATURE_ED25519, Ed25519PrivateKey.generate()) for _ in range(2)]
+    with pytest.raises(SecretUnfit, match="where w1, w2 can be reached"):
+        cosigner.read(policy_file(tmp_path, [("w1", keys[0]), ("w2", keys[1])], urls=False))
     assert cosigner.read(None) is None

@@ -1,5 +1,6 @@
 """The verifier on an export that nobody meddled with, and on the policy of an auditor; tampering has its own test."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -209,23 +210,50 @@ def test_the_verifiers_tree_is_that_of_the_log(size: int) -> None:
 
 @pytest.mark.parametrize("kind", [COSIGNATURE_ED25519, COSIGNATURE_MLDSA44])
 def test_cosignatures_and_quorums_are_checked(kind: int) -> None:
-    """A checkpoint counts only when as many witnesses have cosigned it as the policy asks for."""
-    log, *witnesses = signer(ED25519), signer(kind, "w1"), signer(kind, "w2"), signer(kind, "w3")
-    named = "".join(f"witness W{number} {each.key}\n" for number, each in enumerate(witnesses, 1))
+    """Under the policy that the specification shows, a checkpoint counts when two X and any Y have cosigned."""
+    log, *witnesses = signer(ED25519), *(signer(kind, f"w{number}") for number in range(6))
+    names = ("X1", "X2", "X3", "Y1", "Y2", "Y3")
+    named = "".join(f"witness {name} {each.key}\n" for name, each in zip(names, witnesses, strict=True))
     policy = parse_policy(
-        f"# who\nlog {log.key}\n\n{named}group most 2 W1 W2 W3\ngroup all-of all most W1\nquorum all-of\n"
+        f"log {log.key} https://log.example/\n\n# of two organisations\n{named}group X-witnesses 2 X1 X2 X3\n"
+        "group Y-witnesses any Y1 Y2 Y3\n\n\tgroup X-and-Y all X-witnesses Y-witnesses\nquorum X-and-Y\n"
     )
     tree = Checkpoint(ORIGIN, 5, bytes(32))
-    cases: dict[tuple[int, ...], bool] = {(0, 1): True, (0, 2): True, (0,): False, (1, 2): False, (): False}
-    for cosigners, enough in cases.items():
-        note = checkpoint.sign(tree, [log, *(witnesses[number] for number in cosigners)], timestamp=7)
+    for cosigners in itertools.product((True, False), repeat=6):
+        signing = [each for each, cosigns in zip(witnesses, cosigners, strict=True) if cosigns]
+        note = checkpoint.sign(tree, [log, *signing], timestamp=7)
         report = Report()
         found = read_checkpoint(str(note), policy, report, "here", quorum=True)
-        assert (found is not None) == enough
-        assert bool(report.findings) != enough
-    anyone = parse_policy(f"log {log.key}\n{named}group some any W1 W2\nquorum some\n")
-    note = checkpoint.sign(tree, [log, witnesses[1]], timestamp=7)
-    assert read_checkpoint(str(note), anyone, Report(), "here", quorum=True) == (5, bytes(32), ORIGIN)
+        enough = sum(cosigners[:3]) >= 2 and any(cosigners[3:])
+        assert (found == (5, bytes(32), ORIGIN), report.found) == (enough, not enough)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "",  # no quorum
+        "quorum none\nquorum none\n",
+        "quorum X1\nwitness X1 {X1}\n",  # named before it is there
+        "witness none {X1}\nquorum none\n",
+        "witness X1 {X1}\nwitness X1 {X2}\nquorum X1\n",
+        "witness X1 {X1}\nwitness X2 {X1}\nquorum X1\n",  # one key twice
+        "witness X1 {X1}\ngroup G any\nquorum G\n",
+        "witness X1 {X1}\ngroup G 0 X1\nquorum G\n",
+        "witness X1 {X1}\ngroup G 2 X1\nquorum G\n",
+        "witness X1 {X1}\ngroup G 2 X1 X1\nquorum G\n",
+        "witness X1 {X1}\ngroup G any none\nquorum G\n",
+        "witness X1 {X1}\ngroup G any G\nquorum G\n",
+        "witness X1 {X1}\ngroup G any X1\ngroup H any X1\nquorum G\n",  # in two groups
+        "witness X1 {X1}\ngroup X1 any X1\nquorum X1\n",
+        "something else\nquorum none\n",
+        "log\nquorum none\n",
+    ],
+)
+def test_what_is_no_policy_is_refused(lines: str) -> None:
+    """Whatever the specification does not let a policy say is refused, and not understood in some way."""
+    one, other = signer(COSIGNATURE_ED25519, "x1").key, signer(COSIGNATURE_ED25519, "x2").key
+    with pytest.raises((ValueError, IndexError)):
+        parse_policy(lines.format(X1=one, X2=other))
 
 
 def test_a_second_key_of_the_log_is_checked() -> None:
@@ -239,7 +267,9 @@ def test_a_second_key_of_the_log_is_checked() -> None:
     forged = note._replace(signatures=(one, two._replace(signature=bytes(len(two.signature)))))
     assert read_checkpoint(str(forged), policy, report, "here", quorum=True) is None
     assert "not over this text" in report.findings[0].detail
-    assert read_checkpoint(str(note._replace(signatures=(two,))), policy, report, "here", quorum=True) is None
+    alone = str(note._replace(signatures=(two,)))
+    assert read_checkpoint(alone, parse_policy(f"log {second.key}\nquorum none\n"), Report(), "here", quorum=True)
+    assert read_checkpoint(alone, parse_policy(f"log {first.key}\nquorum none\n"), report, "", quorum=True) is None
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Final
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 from litestar.testing import TestClient
 
 from api.witness import create_witness
@@ -15,10 +16,35 @@ from domain import merkle
 from domain.merkle import Node
 from infra import checkpoint, signed_note
 from infra.checkpoint import Checkpoint, Signer
-from infra.signed_note import ED25519, VerifierKey
-from infra.witness import Witness
+from infra.signed_note import COSIGNATURE_ED25519, COSIGNATURE_MLDSA44, ED25519, VerifierKey
+from infra.witness import Witness, parse_submission
 from tests.infra.test_checkpoint import SIGSUM, SIGSUM_CHECKPOINTS, SIGSUM_KEY, SIGSUM_PROOFS
 
+# The example request and answer of C2SP tlog-witness.
+REQUEST: Final = """\
+old 20852014
+PlRNCrwHpqhGrupue0L7gxbjbMiKA9temvuZZDDpkaw=
+jrJZDmY8Y7SyJE0MWLpLozkIVMSMZcD5kvuKxPC3swk=
+5+pKlUdi2LeF/BcMHBn+Ku6yhPGNCswZZD1X/6QgPd8=
+/6WVhPs2CwSsb5rYBH5cjHV/wSmA79abXAwhXw3Kj/0=
+
+example.com/behind-the-sofa
+20852163
+CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=
+
+— example.com/behind-the-sofa Az3grlgtzPICa5OS8npVmf1Myq/5IZniMp+ZJurmRDeOoRDe4URYN7u5/Zhcyv2q1gGzGk\
+u9nTo+zyWE+xeMcTOAYQ8=
+— example.com/behind-the-sofa opLqBQsREYCgu6xQkYQwJr9fo45a62DN9EdmHXnZdXNqlcVGlCum2Wks+49/V6267UEjw6\
+QUXTS5Rovnzv++qbSzm9Q=
+"""
+ANSWER: Final = """\
+— witness.example/w1 CMp+6LWBU0anHGH5aNDTJkH/gj79sG+T6+iP2ThYN5krrDJbR1HDnucjL39QsZTSvVjyQLrdk3DXDqI\
+5G2HgLatVs0pWh6Up69HVOw==
+— witness.example/w1 I7rEps0pvK2UqkS2gSpVUDhrhVtQV9lgF6pRrWAvjJHjyWpW7VcE3SiOlVlbQNt64vWhO+DlkL0+Ufz\
+uOBMh9ChdMkP1vi/lCAsmlw==
+— witness.example/w2 AWui8Sk55XjYLOijihBjhqEH6nS1ndDymE0a+6idX7pLcnoB+dhnz0854aLZgrrKbYKA7nC3HNJhm/k\
+Wl7oJlqU3rXXvpysAdyP3wQ==
+"""
 LEAVES: Final = [merkle.leaf_hash(b"leaf %d" % number) for number in range(40)]
 
 
@@ -71,10 +97,41 @@ def test_the_last_checkpoint_can_be_read(tmp_path: Path) -> None:
     with witnessing(tmp_path) as client:
         assert client.get(path).text == shown.text
         assert client.get(f"/{'0' * 64}/checkpoint").status_code == 404
-    witness = Witness(tmp_path / "witness", "w.example", [SIGSUM_KEY]).signer.key
+    ours = [signer.key for signer in Witness(tmp_path / "witness", "w.example", [SIGSUM_KEY]).signers]
     note = signed_note.parse(shown.content)
-    assert checkpoint.signers_of(note, [SIGSUM_KEY, witness]) == [SIGSUM_KEY, witness]
-    assert (tmp_path / "witness" / "witness.pem").stat().st_mode & 0o777 == 0o600
+    assert checkpoint.signers_of(note, [SIGSUM_KEY, *ours]) == [SIGSUM_KEY, *ours]
+    assert [key.kind for key in ours] == [COSIGNATURE_ED25519, COSIGNATURE_MLDSA44]
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "witness").glob("*.pem")} == {0o600}
+
+
+def test_the_published_examples_are_understood() -> None:
+    """The request and the answer that the specification shows are read as what they are, and written back."""
+    submission = parse_submission(REQUEST.encode())
+    tree = checkpoint.parse(submission.note.text)
+    assert (submission.old_size, tree.origin, tree.size) == (20_852_014, "example.com/behind-the-sofa", 20_852_163)
+    assert [len(each) for each in submission.proof] == [32] * 4
+    assert [line.name for line in submission.note.signatures] == ["example.com/behind-the-sofa"] * 2
+    assert str(submission.note) == REQUEST.partition("\n\n")[2]
+    cosignatures = [signed_note.parse_signature(line) for line in ANSWER.splitlines()]
+    assert "".join(map(str, cosignatures)) == ANSWER
+    assert [line.name for line in cosignatures] == ["witness.example/w1"] * 2 + ["witness.example/w2"]
+    assert {len(line.signature) for line in cosignatures} == {8 + 64}
+
+
+def test_an_empty_tree_has_the_root_of_nothing(tmp_path: Path) -> None:
+    """A checkpoint of no entries is cosigned with the one root that it can have."""
+    private_key = MLDSA44PrivateKey.generate()
+    log = Signer(signed_note.verifier_key("log.example", COSIGNATURE_MLDSA44, private_key), private_key)
+    with witnessing(tmp_path, log.key) as client:
+        for root, status in ((bytes(32), 422), (merkle.EMPTY_ROOT, 200)):
+            note = checkpoint.sign(Checkpoint("log.example", 0, root), [log], timestamp=1)
+            assert client.post("/add-checkpoint", content=f"old 0\n\n{note}").status_code == status
+
+
+def test_what_is_optional_is_not_offered(tmp_path: Path) -> None:
+    """Nobody cosigns parts of a tree here."""
+    with witnessing(tmp_path) as client:
+        assert client.post("/sign-subtree", content="subtree 8 13\n").status_code == 404
 
 
 @pytest.mark.parametrize(
