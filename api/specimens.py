@@ -12,7 +12,7 @@ from api.people import NewUser, UserChange
 from api.sign_in import Credentials, RefreshToken, Tokens
 from api.slots import IssuedKey
 from domain.ad_request import AdRequest, Geo, Placement, Viewer
-from domain.advertiser import ChangeAdvertiser, CreateAdvertiser
+from domain.advertiser import ChangeAdvertiser, CreateAdvertiser, DepositFunds, WithdrawFunds
 from domain.campaign import ChangeCampaign, CreateCampaign
 from domain.creative import ChangeCreative, CreateCreative, DenyCreative
 from domain.slot import ChangeSlot, CreateSlot
@@ -40,6 +40,8 @@ SPECIMENS: Final[tuple[Struct, ...]] = (
         name="Northwind Shoes", company_name="Northwind Ltd.", email="ads@northwind.example", phone="+44 20 7946 0000"
     ),
     ChangeAdvertiser(status="inactive"),
+    DepositFunds(amount_micros=5_000_000_000, currency="GBP"),
+    WithdrawFunds(amount_micros=1_000_000_000, currency="GBP"),
     CreateCampaign(
         advertiser_id=_ADVERTISER,
         name="Autumn boots",
