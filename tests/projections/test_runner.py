@@ -11,7 +11,6 @@ import psycopg
 import pytest
 
 from domain.advertiser import ADVERTISER
-from domain.campaign import CAMPAIGN
 from domain.decider import stream_of
 from domain.events import AdvertiserChanged, AdvertiserCreated, CampaignActivated, CampaignChanged, Event
 from infra.database import Connection, Pool, connect
@@ -71,8 +70,7 @@ async def stored(connection: Connection, ledger_id: UUID, stream: str, version: 
 async def poisoned(connection: Connection, ledger_id: UUID, subject: UUID, *, after: int) -> None:
     """Put an event of an advertiser into the log that can be read and not be applied."""
     stream = stream_of(ADVERTISER.thing, subject)
-    event = AdvertiserChanged(name="Poison")
-    entry = recorded_at(1, stream, VERSION_TOO_LARGE, event).entry
+    entry = recorded_at(1, stream, VERSION_TOO_LARGE, AdvertiserChanged(name="Poison")).entry
     await stored(connection, ledger_id, stream, after + 1, encode_entry(entry))
 
 
@@ -399,4 +397,3 @@ def test_every_projection_says_what_it_handles() -> None:
     assert len({projection.name for projection in PROJECTIONS}) == len(PROJECTIONS)
     for projection in PROJECTIONS:
         assert projection.catalogue_only == (not any("Recorded" in kind.__name__ for kind in projection.handles))
-    assert stream_of(CAMPAIGN.thing, UUID(int=1)).startswith("campaign-")
