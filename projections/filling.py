@@ -66,8 +66,9 @@ async def _ahead(
     """Yield the ranges of a log in order, each with the task that counts it."""
     begun: deque[tuple[Span, asyncio.Task[Any]]] = deque()
     try:
-        step = min(runner.RANGE_ENTRIES_MAX, ceil((until - after) / len(lanes)))
-        for number, first in enumerate(range(after, until, max(step, 1))):
+        rounds = ceil((until - after) / (len(lanes) * runner.RANGE_ENTRIES_MAX))  # each lane has as much to do
+        step = ceil((until - after) / (len(lanes) * rounds)) if rounds else 1
+        for number, first in enumerate(range(after, until, step)):
             span = Span(ledger_id, first, min(until, first + step))
             begun.append((span, asyncio.ensure_future(projection.tally(lanes[number % len(lanes)], span))))
             if len(begun) == AHEAD_MAX:
