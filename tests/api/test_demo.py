@@ -22,6 +22,7 @@ from tests.running import free_port
 START_SECONDS_MAX = 120
 STOP_SECONDS_MAX = 40
 SEEDED = "Visitors keep coming"
+ROOT = Path(__file__).parents[2]
 
 
 class Demo:
@@ -135,6 +136,49 @@ def test_everything_it_suggests_works(demo: Demo) -> None:
     assert re.search(r"^budgets +\d", projections, re.MULTILINE)
     page = re.findall(r"documentation +(\S+)", demo.told)[0]
     assert "swagger" in httpx.get(page).raise_for_status().text
+
+
+def test_what_the_readme_tells_auditors_works(demo: Demo, tmp_path: Path) -> None:
+    """Each command of the README's section for auditors does what it says when it is pasted, one after the other."""
+    section = (ROOT / "README.md").read_text().partition("## For auditors")[2].partition("\n## ")[0]
+    blocks = [block.partition("```")[0].splitlines() for block in section.split("```sh\n")[1:]]
+    token = next(line for line in demo.told.splitlines() if line.startswith("TOKEN="))
+    commands = [line.partition("  #")[0].strip() for block in (blocks[0], [token], *blocks[1:]) for line in block]
+    assert len(commands) > 20
+    script = "\necho =====\n".join(commands).replace("/tmp/", f"{tmp_path}/")  # noqa: S108  what the README says
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("LEDGER_")}
+    environment["LEDGER_DATA_DIR"] = str(demo.data_dir)
+    environment["PATH"] += f":{Path(sys.executable).parent}"  # wherever these tests run
+    done = subprocess.run(
+        ["/bin/bash", "-e", "-c", script.replace("http://127.0.0.1:8000", demo.url)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr + done.stdout[-2_000:]
+    told = list(zip(commands, done.stdout.split("=====\n"), strict=True))
+    for pasted, words in (
+        ("ledger audit verify", "read models"),
+        ("ledger audit verify /tmp/evening", "bean-check"),
+        ("ledger audit verify /tmp/first.tlog-proof", '"version":1'),
+        ("ledger audit replay budgets", "campaign_id,"),
+        ("ledger audit replay delivery", '"position":1000'),
+        ("ledger projections compare delivery", "They are the same."),
+        ("ledger projections rebuild delivery", "delivery is swapped in"),
+        ('curl -fsS "$URL/audit/v1/events?type', "campaign_paused"),
+        ("curl -fsSN", "id: 4001"),
+        ('curl -fsS "$URL/audit/v1/diff', '"delivered":[{'),
+        ('curl -fsS "$URL/api/v1/reports/budgets', '"position":1000'),
+        ('curl -fsS "$URL/audit/v1/log/checkpoint', "\n— "),
+        ('curl -fsS "$URL/audit/v1/proofs/inclusion', "c2sp.org/tlog-proof@v1\n"),
+        ('curl -fsS "$URL/audit/v1/proofs/consistency', '"old_size":1'),
+    ):
+        answers = [said for command, said in told if command.startswith(pasted)]
+        assert any(words in said for said in answers), (pasted, answers)
+    assert all("Everything is right." in said for command, said in told if command.startswith("ledger audit verify"))
+    assert len((tmp_path / "log.ndjson").read_text().splitlines()) > 4_000
 
 
 def test_the_example_shows_every_state(admin: httpx.Client) -> None:
