@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
+from time import monotonic, sleep
 from typing import Any
 
 import httpx
@@ -22,6 +23,7 @@ from tests.running import Service, free_port
 from tests.world import World
 
 RECORDED = Path(__file__).parent.parent.parent.parent / "shared" / "data" / "ipinyou"
+SEALED_SECONDS_MAX = 20
 DAY = datetime(2013, 11, 2, tzinfo=UTC)
 """When the rows were played that a test makes: not on the day of the recorded ones."""
 
@@ -80,14 +82,20 @@ def assert_reported(stage: dict[str, Any], counted: Count, day: datetime) -> Non
     assert by_hour == counted.hours
 
 
-@pytest.mark.skipif(not RECORDED.exists(), reason="the recorded log lies beside the project, not in it")
-def test_a_recorded_evening_is_reported_as_it_was(stage: dict[str, Any]) -> None:
-    """10,000 rows of real traffic: each impression counts once, in its hour, region and size, and no click is lost."""
-    log, clicks = RECORDED / "impressions.tsv", RECORDED / "clicks.tsv"
-    counted = ipinyou.count(log, clicks)
-    assert (counted.regions.total(), counted.repeated, counted.clicked, counted.unclicked) == (9_960, 40, 3, 439)
-    status, summary = played(stage, log, "--clicks", str(clicks))
+@pytest.fixture(scope="module")
+def recorded(stage: dict[str, Any]) -> dict[str, Any]:
+    """The summary of playing the recorded evening, where it is at hand."""
+    if not RECORDED.exists():
+        pytest.skip("the recorded log lies beside the project, not in it")
+    status, summary = played(stage, RECORDED / "impressions.tsv", "--clicks", str(RECORDED / "clicks.tsv"))
     assert status == 0
+    return summary
+
+
+def test_a_recorded_evening_is_reported_as_it_was(stage: dict[str, Any], recorded: dict[str, Any]) -> None:
+    """10,000 rows of real traffic: each impression counts once, in its hour, region and size, and no click is lost."""
+    counted, summary = ipinyou.count(RECORDED / "impressions.tsv", RECORDED / "clicks.tsv"), recorded
+    assert (counted.regions.total(), counted.repeated, counted.clicked, counted.unclicked) == (9_960, 40, 3, 439)
     assert summary["rows"] == 10_000
     assert summary["click_rows"] == 442
     assert summary["decisions"] == summary["impressions"] == 9_960
@@ -95,6 +103,34 @@ def test_a_recorded_evening_is_reported_as_it_was(stage: dict[str, Any]) -> None
     assert summary["clicks_without_impression"] == 439
     assert not any(summary[name] for name in ("malformed", "refused", "no_bids", "without_slot", "unbilled"))
     assert_reported(stage, counted, datetime(2013, 10, 21, tzinfo=UTC))
+
+
+def test_a_recorded_evening_is_verified_offline(
+    stage: dict[str, Any], recorded: dict[str, Any], tmp_path: Path
+) -> None:
+    """The real evening is exported, and verified with neither database nor network; beancount adds up its accounts."""
+    service: Service = stage["world"].service
+    standing = stage["world"].admin.get("/audit/v1/projections").json()
+    head, sealed = max(each["position"] + each["lag"] for each in standing), 0
+    deadline = monotonic() + SEALED_SECONDS_MAX
+    while sealed < head:
+        assert monotonic() < deadline, sealed
+        sealed = int(httpx.get(f"{service.url}/audit/v1/log/checkpoint").text.splitlines()[1])
+        sleep(0.1)
+    audit, folder = [sys.executable, "-m", "api.cli", "audit"], str(tmp_path / "evening")
+    with service.database() as url:
+        online = service.environment | {"LEDGER_DATABASE_URL": url}
+        subprocess.run([*audit, "export", folder], env=online, capture_output=True, check=True)
+    offline = {name: value for name, value in service.environment.items() if not name.startswith("LEDGER_")}
+    done = subprocess.run(
+        [*audit, "verify", folder, "--bean-check", "--json"], env=offline, capture_output=True, check=False
+    )
+    verdict = json.loads(done.stdout)
+    assert (done.returncode, verdict["findings"]) == (0, [])
+    assert verdict["checked"]["bean-check"] == 1
+    assert verdict["checked"]["money"] >= recorded["impressions"] + recorded["clicks"]
+    accounts = (tmp_path / "evening" / "accounts.beancount").read_text()
+    assert accounts.count('* "impression_recorded"') >= recorded["impressions"]
 
 
 def made(folder: Path) -> tuple[Path, Path]:
