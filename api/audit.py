@@ -16,9 +16,8 @@ from api.access import may_audit
 from api.lists import WITHOUT_NUL, Limit, moment_of
 from api.problems import Malformed
 from api.services import Services
-from api.streams import Selection
+from api.streams import Line, Selection
 from infra import event_log
-from infra.event_log import Text
 from projections import replay, status
 from projections.changes import CampaignChanges, OutOfOrder, read_changes
 from projections.listing import LIMIT_DEFAULT, LIMIT_MAX
@@ -97,7 +96,7 @@ LastEventId = Annotated[
 class LogPage(Struct, frozen=True, kw_only=True):
     """Entries of the log, each as the exact text that is hashed."""
 
-    items: list[Text]
+    items: list[Line]
     next_after: int | None
 
 
@@ -122,8 +121,8 @@ class AuditController(Controller):
         guards=[may_audit],
         responses=problems.LISTING,
         also_as={
-            NDJSON: "An entry a line, each a JSON object with its position and its exact text; all entries, up to the "
-            "end of the log, unless `limit` says otherwise.",
+            NDJSON: "An entry a line, each a JSON object as in the JSON answer; all entries, up to the end of the log, "
+            "unless `limit` says otherwise.",
             SERVER_SENT_EVENTS: "An entry an event, its position as `id`; and on and on, as the log grows.",
         },
     )

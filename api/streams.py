@@ -1,10 +1,10 @@
 """The log as it streams: all of it as NDJSON, and its end as server-sent events, a page in memory at a time."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -12,7 +12,7 @@ from msgspec import Struct, structs
 
 from infra import event_log
 from infra.database import Pool
-from infra.event_log import Text
+from infra.event_log import Recorded, Text
 from infra.writer import LogBusy
 
 PAGE_ENTRIES: Final = 1_000
@@ -25,6 +25,9 @@ TAIL_SECONDS_MAX: Final = 600
 
 TAILS_MAX: Final = 50
 """Bounds how many follow the log in one process."""
+
+CHANGE: Final = '_changed"'
+"""What stands in the entry of every change, at the end of its type; where it stands in another, nothing is lost."""
 
 _tails: Final = asyncio.Semaphore(TAILS_MAX)
 
@@ -39,10 +42,23 @@ class Selection(Struct, frozen=True, kw_only=True):
     actor: str | None = None
 
 
-async def read(pool: Pool, ledger_id: UUID, asked: Selection, *, limit: int) -> list[Text]:
+class _Streamed(Struct, frozen=True, kw_only=True):
+    stream: str
+
+
+_decode_stream: Final = msgspec.json.Decoder(_Streamed).decode
+
+
+class Line(Text, frozen=True, kw_only=True, omit_defaults=True):
+    """An entry as it is shown: its position, its exact text and, of a change, what the fields that it sets were."""
+
+    before: dict[str, Any] | None = None
+
+
+async def read(pool: Pool, ledger_id: UUID, asked: Selection, *, limit: int) -> list[Line]:
     """Return the first entries of a selection."""
     async with pool.connection() as connection:
-        return await event_log.read_texts(
+        texts = await event_log.read_texts(
             connection,
             ledger_id,
             asked.after,
@@ -52,6 +68,24 @@ async def read(pool: Pool, ledger_id: UUID, asked: Selection, *, limit: int) -> 
             actor=asked.actor,
             limit=limit,
         )
+        streams = {_decode_stream(text.entry).stream for text in texts if CHANGE in text.entry}
+        before = _before(await event_log.read_streams(connection, ledger_id, streams)) if streams else {}
+    return [Line(position=text.position, entry=text.entry, before=before.get(text.position)) for text in texts]
+
+
+def _before(streams: Mapping[str, Sequence[Recorded]]) -> dict[int, dict[str, Any]]:
+    """Return by position what the fields that a change sets were before it."""
+    found: dict[int, dict[str, Any]] = {}
+    for recorded in streams.values():
+        fields: dict[str, Any] = {}
+        for each in recorded:
+            kind = event_log.type_of(each.entry)
+            if kind.endswith(("_created", "_changed")):
+                said = {name: value for name, value in msgspec.to_builtins(each.entry.event).items() if name != "type"}
+                if kind.endswith("_changed"):
+                    found[each.position] = {name: fields.get(name) for name in said}
+                fields |= said
+    return found
 
 
 async def ndjson(pool: Pool, ledger_id: UUID, asked: Selection, *, limit: int | None) -> AsyncIterator[bytes]:

@@ -116,6 +116,24 @@ def test_the_log_is_followed(world: World, grown: str) -> None:
     assert followed(world.admin, 1, type="campaign_changed") == [(last + 1, data)]
 
 
+def test_changes_are_shown_with_what_was_before(world: World) -> None:
+    """A change comes with what the fields that it sets were before, in each form; nothing else has a before."""
+    campaign_id = world.campaign(name="First", budget_micros=1_000_000)
+    for body in ({"name": "Second"}, {"name": "Third", "budget_micros": None, "description": "New"}):
+        world.admin.patch(f"/api/v1/campaigns/{campaign_id}", json=body).raise_for_status()
+    stream = {"stream": f"campaign-{campaign_id}"}
+    expected = [
+        None,
+        {"name": "First"},
+        {"name": "Second", "budget_micros": 1_000_000, "description": ""},
+    ]
+    page = world.admin.get(EVENTS, params=stream).json()["items"]
+    assert [each.get("before") for each in page] == expected
+    assert lines(world, **stream) == [data for _, data in followed(world.admin, 3, None, **stream)] == page
+    assert [each["before"] for each in lines(world, **stream, type="campaign_changed", limit=1)] == expected[1:2]
+    assert [each.get("before") for each in lines(world, **stream, after=page[1]["position"])] == expected[2:]
+
+
 @pytest.mark.parametrize("last", ["", "x", "-1", "2026-03-01T00:00:00Z"])
 def test_what_cannot_be_resumed(world: World, last: str) -> None:
     """Last-Event-ID is a position."""
