@@ -39,9 +39,9 @@ def head(world: World) -> int:
     return max(int(each["position"] + each["lag"]) for each in found)
 
 
-def traffic(world: World, ids: tuple[str, str, str], ads: httpx.Client, over: Event) -> None:
-    """Change a campaign over and over, and report impressions and clicks of its creative."""
-    campaign_id, slot_id, advertiser_id = ids
+def traffic(world: World, ids: tuple[str, str, str, str], ads: httpx.Client, over: Event) -> None:
+    """Change a campaign and what belongs to it over and over, and report impressions and clicks of its creative."""
+    campaign_id, creative_id, slot_id, advertiser_id = ids
     for number in range(1_000):
         if over.is_set():
             return
@@ -52,6 +52,7 @@ def traffic(world: World, ids: tuple[str, str, str], ads: httpx.Client, over: Ev
             (f"campaigns/{campaign_id}", {"name": f"Name {number}", "daily_budget_micros": 10**9 + number}),
             (f"advertisers/{advertiser_id}", {"name": f"Advertiser {number}"}),
             (f"slots/{slot_id}", {"name": f"Slot {number}"}),
+            (f"creatives/{creative_id}", {"weight": 1 + number % 9}),
         ):
             world.admin.patch(f"/api/v1/{path}", json=body).raise_for_status()
 
@@ -65,7 +66,7 @@ def evening(service: Service, admin: httpx.Client) -> Iterator[Evening]:
     slot_id, ads = world.slot()
     world.served(ads, slot_id)
     other, over, seen = World(service, service.signed_in()), Event(), list[Seen]()
-    running = Thread(target=traffic, args=(other, (campaign_id, slot_id, advertiser_id), ads, over))
+    running = Thread(target=traffic, args=(other, (campaign_id, creative_id, slot_id, advertiser_id), ads, over))
     running.start()
     reads: list[tuple[str, dict[str, str]]] = [
         (f"campaigns/{campaign_id}", {}),
@@ -75,8 +76,12 @@ def evening(service: Service, admin: httpx.Client) -> Iterator[Evening]:
         (f"campaigns/{campaign_id}/history", {"limit": "500"}),
         ("campaigns", {"sort": "name", "status": "active"}),
         ("advertisers", {"sort": "-updated_at"}),
+        ("creatives", {"campaign_id": campaign_id}),
+        ("slots", {"sort": "-updated_at"}),
         ("reports/budgets", {"advertiser_id": advertiser_id}),
         ("reports/delivery", {"group_by": "hour,creative,country"}),
+        ("reports/delivery", {"group_by": "campaign,slot,advertiser"}),
+        ("reports/delivery", {"group_by": "day,region,city", "campaign_id": campaign_id}),
     ]
     for number in range(12):
         if number == 6:
