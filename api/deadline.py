@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Final
 
 import msgspec
-from litestar.enums import ScopeType
+from litestar.enums import HttpMethod, ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import PROBLEM_JSON, RETRY_AFTER_SECONDS, problem
@@ -38,7 +38,9 @@ def bounded(app: ASGIApp, *, seconds: float = BEGIN_SECONDS_MAX) -> ASGIApp:
         if scope["type"] != ScopeType.HTTP:
             await app(scope, receive, send)
             return
-        replays = b"as_of=" in scope["query_string"] or scope["path"].startswith("/audit/")
+        replays = scope["method"] == HttpMethod.GET and (
+            b"as_of=" in scope["query_string"] or scope["path"].startswith("/audit/")
+        )
         deadline = asyncio.timeout(REPLAY_SECONDS_MAX if replays else seconds)
 
         async def send_in_time(message: Message) -> None:

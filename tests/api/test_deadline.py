@@ -12,7 +12,9 @@ from api.deadline import bounded
 SECONDS = 0.05
 
 
-async def answers(app: ASGIApp) -> list[dict[str, Any]]:
+async def answers(
+    app: ASGIApp, method: str = "GET", path: str = "/api/v1/campaigns", query: bytes = b""
+) -> list[dict[str, Any]]:
     """Return what an application sends for a request without a body."""
     sent: list[dict[str, Any]] = []
 
@@ -22,7 +24,7 @@ async def answers(app: ASGIApp) -> list[dict[str, Any]]:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope: Any = {"type": "http", "path": "/api/v1/campaigns", "query_string": b""}
+    scope: Any = {"type": "http", "method": method, "path": path, "query_string": query}
     await bounded(app, seconds=SECONDS)(scope, receive, send)
     return sent
 
@@ -37,6 +39,18 @@ async def test_who_waits_too_long_is_told() -> None:
     assert start["status"] == 503
     assert dict(start["headers"])[b"retry-after"] == b"1"
     assert msgspec.json.decode(body["body"])["code"] == "unavailable"
+
+
+@pytest.mark.parametrize("asked", [("POST", "/ads/v1/events", b"as_of=1"), ("POST", "/audit/v1/events", b"")])
+async def test_nobody_may_send_slowly_under_the_name_of_a_replay(asked: tuple[str, str, bytes]) -> None:
+    """Only what is read may be replayed: whoever sends a body has no more time for a word in the URL."""
+
+    async def never(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(100 * SECONDS):
+        start, _ = await answers(never, *asked)
+    assert start["status"] == 503
 
 
 async def test_what_has_begun_may_take_its_time() -> None:
