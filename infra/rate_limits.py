@@ -1,9 +1,9 @@
 """Rate limits that hold across the web workers of a service, without a question to the database.
 
 The workers count in a file that all of them map into memory: each in a row of its own, so that nobody writes what
-another writes, and everybody reads the sum. Whoever is counted has a place in the row by its hash; where two meet, the
-later takes the place, so that a collision lets somebody through and never turns anybody away. Two workers that count at
-the same moment may not see each other: a limit is exceeded by at most one request for each other worker. Windows are
+another writes, and everybody reads the sum. Two workers that count at the same moment may not see each other: a limit
+is exceeded by at most one request for each other worker. Whoever is counted has a place in the row by its hash; where
+two meet, the later takes the place, so that a collision lets somebody through and never turns anybody away. Windows are
 fixed, as `limits` has them: across the end of one, twice the limit may pass. Each node counts for itself.
 """
 
@@ -14,19 +14,20 @@ from pathlib import Path
 from typing import Final
 
 from limits import RateLimitItem, parse_many
-from limits.storage import Storage
-from limits.strategies import FixedWindowRateLimiter
 
 from infra import clock
+from infra.throttle import network_of
 
-PLACES: Final = 65_536
+PLACES: Final = 1 << 18
+"""So many that ten thousand at once take a place from one in 25 of them; memory is used for those that are taken."""
+
 PLACE_BYTES: Final = 8
 ROW_BYTES: Final = PLACES * PLACE_BYTES
 COUNT_BITS: Final = 24
 """Of the 64 bits of a place, how many count; the others say for whom and in which window."""
 
-_COUNT_MAX: Final = (1 << COUNT_BITS) - 1
-_TAG_MASK: Final = (1 << 64) - 1 - _COUNT_MAX
+COUNT_MAX: Final = (1 << COUNT_BITS) - 1
+_TAG_MASK: Final = (1 << 64) - 1 - COUNT_MAX
 
 
 class RateExceeded(Exception):
@@ -39,71 +40,41 @@ class RateExceeded(Exception):
 
 
 class RatesUnreadable(Exception):
-    """{said!r} is no rate; say for example 500/second, or 500/second;10000/minute."""
+    """{said!r} is no rate of 1 to {most:,} requests; say for example 500/second, or 500/second;10000/minute."""
 
     def __init__(self, said: str) -> None:
         """Say what cannot be read."""
-        super().__init__(str(self.__doc__).format(said=said))
+        super().__init__(str(self.__doc__).format(said=said, most=COUNT_MAX))
 
 
-class SharedCounts(Storage):
-    """Counts of a fixed window in memory that several processes share, as `limits` wants them stored."""
-
-    STORAGE_SCHEME = None
+class SharedCounts:
+    """How often something happened in a window, counted in memory that several processes share."""
 
     def __init__(self, path: Path | None, workers: int) -> None:
         """Count with the other workers in the file at `path`, or alone without one."""
-        super().__init__()
         self._file = -1 if path is None else os.open(path, os.O_RDWR)
         if path is not None:
             os.truncate(self._file, ROW_BYTES * workers)
-        self._memory = mmap.mmap(self._file, ROW_BYTES * (1 if path is None else workers))
-        self._places = memoryview(self._memory).cast("Q")
-        self._rows = range(0, len(self._places), PLACES)
-        self._own = 0 if path is None else self._claimed(workers) * PLACES
+        memory = mmap.mmap(self._file, ROW_BYTES * (1 if path is None else workers))
+        self._places = memoryview(memory).cast("Q")
+        own = 0 if path is None else self._claimed(workers)
+        self._own = own * PLACES
+        self._others = [row for row in range(0, len(self._places), PLACES) if row != self._own]
 
-    @property
-    def base_exceptions(self) -> type[Exception]:
-        """What goes wrong here."""
-        return OSError
-
-    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        """Count, and return how many there are of a key in the present window of so many seconds."""
-        place, tag = self._find(key, expiry)
+    def add(self, kind: str, whom: str, window: int) -> int:
+        """Count once, and return how often all have counted whoever it is in that window."""
+        # Strings are hashed with a seed, which the supervisor hands down: nobody can choose where to collide.
+        hashed = hash((kind, whom, window))
+        place, tag = hashed % PLACES, hashed & _TAG_MASK
         places = self._places
         mine = places[self._own + place]
-        count = (mine & _COUNT_MAX if mine & _TAG_MASK == tag else 0) + amount
-        places[self._own + place] = tag | min(count, _COUNT_MAX)
-        return count + sum(
-            known & _COUNT_MAX
-            for row in self._rows
-            if row != self._own and (known := places[row + place]) & _TAG_MASK == tag
-        )
-
-    def get(self, key: str) -> int:  # noqa: ARG002  as `limits` calls it
-        """Return 0: nothing here asks without counting."""
-        return 0
-
-    def get_expiry(self, key: str) -> float:  # noqa: ARG002  as `limits` calls it
-        """Return the present: windows end at multiples of their length, which a key does not tell."""
-        return clock.second()
-
-    def check(self) -> bool:
-        """Tell that memory is there."""
-        return True
-
-    def reset(self) -> int | None:
-        """Forget what this process has counted."""
-        self._places[self._own : self._own + PLACES] = memoryview(bytes(ROW_BYTES)).cast("Q")
-        return None
-
-    def clear(self, key: str) -> None:
-        """Do nothing: what was counted ends with its window."""
-
-    def _find(self, key: str, expiry: int) -> tuple[int, int]:
-        # Strings are hashed with a seed, which the supervisor hands down: nobody can choose where to collide.
-        hashed = hash((key, clock.second() // expiry))
-        return hashed % PLACES, hashed & _TAG_MASK
+        count = (mine & COUNT_MAX if mine & _TAG_MASK == tag else 0) + 1
+        places[self._own + place] = tag | min(count, COUNT_MAX)
+        for row in self._others:
+            known = places[row + place]
+            if known & _TAG_MASK == tag:
+                count += known & COUNT_MAX
+        return count
 
     def _claimed(self, workers: int) -> int:
         """Return the first row that no living process has claimed; the lock on it ends with this process."""
@@ -121,25 +92,33 @@ class RateLimits:
 
     def __init__(self, per_key: str, per_address: str, counts: SharedCounts) -> None:
         """Take the rates in the notation of `limits`, empty for none; raise RatesUnreadable."""
-        self._limiter = FixedWindowRateLimiter(counts)
-        self._per_key = _rates(per_key)
-        self._per_address = _rates(per_address)
+        self._counts = counts
+        self._per_key = [(f"key {rate}", rate.amount, rate.get_expiry()) for rate in _rates(per_key)]
+        self._per_address = [(f"address {rate}", rate.amount, rate.get_expiry()) for rate in _rates(per_address)]
 
     def count(self, key: str, address: str) -> None:
-        """Count a request, whose key may be empty; raise RateExceeded."""
-        if key:
-            self._count(self._per_key, "key", key)
-        self._count(self._per_address, "address", address)
+        """Count a request, whose key may be empty; raise RateExceeded.
 
-    def _count(self, rates: list[RateLimitItem], kind: str, whom: str) -> None:
-        for rate in rates:
-            if not self._limiter.hit(rate, kind, whom):
-                seconds = rate.get_expiry()
-                raise RateExceeded(seconds - clock.second() % seconds)
+        What its address is refused is not counted for keys: else whoever makes up keys would fill their places.
+        """
+        if self._per_address:
+            # Whoever has one address of IPv6 has 2**64 of them.
+            self._count(self._per_address, network_of(address) if ":" in address else address)
+        if key and self._per_key:
+            self._count(self._per_key, key)
+
+    def _count(self, rates: list[tuple[str, int, int]], whom: str) -> None:
+        for kind, amount, seconds in rates:
+            second = clock.second()
+            if self._counts.add(kind, whom, second // seconds) > amount:
+                raise RateExceeded(seconds - second % seconds)
 
 
 def _rates(said: str) -> list[RateLimitItem]:
     try:
-        return parse_many(said) if said else []
+        rates = parse_many(said) if said else []
     except ValueError as error:
         raise RatesUnreadable(said) from error
+    if not all(0 < rate.amount <= COUNT_MAX for rate in rates):
+        raise RatesUnreadable(said)
+    return rates

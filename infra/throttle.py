@@ -7,6 +7,7 @@ few people out. A window is fixed, from its first attempt on: trying again too e
 
 import hmac
 from datetime import timedelta
+from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network, ip_address
 from math import ceil
 from typing import Final
@@ -19,6 +20,7 @@ from infra.ledger_keys import derived
 ATTEMPTS_PER_ACCOUNT_MAX: Final = 10
 ATTEMPTS_PER_ADDRESS_MAX: Final = 50
 WINDOW_SECONDS: Final = 900
+NETWORKS_KNOWN_MAX: Final = 1_024
 
 _WINDOW: Final = timedelta(seconds=WINDOW_SECONDS)
 _IPV6_PREFIX_BITS: Final = 64  # a customer of a provider has at least so many addresses to choose from
@@ -103,11 +105,12 @@ def _subjects(keys: Keys, *, account: str, address: str) -> dict[str, object]:
     key = derived(keys.generations[0], "throttle", None)
     return {
         "account": hmac.digest(key, b"account " + account.encode(errors="surrogatepass"), "sha256"),
-        "address": hmac.digest(key, b"address " + _network(address).encode(errors="surrogatepass"), "sha256"),
+        "address": hmac.digest(key, b"address " + network_of(address).encode(errors="surrogatepass"), "sha256"),
     }
 
 
-def _network(address: str) -> str:
+@lru_cache(NETWORKS_KNOWN_MAX)
+def network_of(address: str) -> str:
     """Return what stands for one machine: an IPv4 address, or the network of an IPv6 address."""
     try:
         parsed = ip_address(address)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.rate_limits import RateExceeded, RateLimits, RatesUnreadable, SharedCounts
+from infra.rate_limits import PLACES, RateExceeded, RateLimits, RatesUnreadable, SharedCounts
 
 
 def test_a_key_may_ask_as_often_as_its_rate_says() -> None:
@@ -28,28 +28,49 @@ def test_an_address_has_a_rate_of_its_own() -> None:
     limits.count("c", "192.0.2.2")
 
 
+def test_an_address_of_ipv6_counts_with_its_network() -> None:
+    """Whoever has one such address has as many as they like: the first 64 bits are counted."""
+    limits = RateLimits("", "2/day", SharedCounts(None, 1))
+    limits.count("", "2001:db8::1")
+    limits.count("", "2001:db8::2")
+    with pytest.raises(RateExceeded):
+        limits.count("", "2001:db8::3")
+    limits.count("", "2001:db8:0:1::1")
+
+
+def test_made_up_keys_take_no_places_from_others() -> None:
+    """What the address is refused is not counted for the key."""
+    limits = RateLimits("1/day", "1/day", SharedCounts(None, 1))
+    limits.count("one", "192.0.2.1")
+    with pytest.raises(RateExceeded):
+        limits.count("other", "192.0.2.1")
+    limits.count("other", "192.0.2.2")
+
+
 def test_workers_count_together(tmp_path: Path) -> None:
-    """What one worker has counted, the other sees; one that forgets takes only its own count back."""
+    """What one worker has counted, the other sees; a worker that takes the place of another goes on with its count."""
     file = tmp_path / "rates"
     file.touch()
     first, second = SharedCounts(file, 2), SharedCounts(file, 2)
-    second._own, first._own = 0, 65_536  # noqa: SLF001  locks are per process, and both are in this one
-    assert [first.incr("k", 86_400), second.incr("k", 86_400), first.incr("k", 86_400)] == [1, 2, 3]
-    first.reset()
-    assert second.incr("k", 86_400) == 2
-    assert first.incr("other", 86_400) == 1
+    second._own, second._others = PLACES, [0]  # noqa: SLF001  locks are per process, and both are in this one
+    assert [first.add("key", "k", 7), second.add("key", "k", 7), first.add("key", "k", 7)] == [1, 2, 3]
+    assert SharedCounts(file, 2).add("key", "k", 7) == 4
+    assert first.add("key", "other", 7) == 1
 
 
 def test_a_new_window_begins_with_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was counted in a window does not count in the next."""
-    counts = SharedCounts(None, 1)
+    limits = RateLimits("1/minute", "", SharedCounts(None, 1))
     monkeypatch.setattr("infra.clock.second", lambda: 100)
-    assert [counts.incr("k", 60), counts.incr("k", 60)] == [1, 2]
+    limits.count("k", "192.0.2.1")
+    with pytest.raises(RateExceeded) as exceeded:
+        limits.count("k", "192.0.2.1")
+    assert exceeded.value.retry_after_seconds == 20
     monkeypatch.setattr("infra.clock.second", lambda: 120)
-    assert counts.incr("k", 60) == 1
+    limits.count("k", "192.0.2.1")
 
 
-@pytest.mark.parametrize("said", ["many", "5", "5/blink", "5/second;many"])
+@pytest.mark.parametrize("said", ["many", "5", "5/blink", "5/second;many", "0/second", "16777216/day"])
 def test_what_is_no_rate_is_refused(said: str) -> None:
     """A rate that cannot be read is said to be one, with an example."""
     with pytest.raises(RatesUnreadable, match="500/second"):
