@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -42,13 +42,22 @@ class _Accounts:
         self._compare(self.book.header, None)
 
     def add(self, position: int, said: Mapping[str, Any]) -> None:
-        self._compare(self.book.text_of(position, said), position)
+        with self._understood(position):
+            self._compare(self.book.text_of(position, said), position)
 
     def finish(self, campaigns: Iterable[Mapping[str, Any]]) -> None:
-        self._compare(self.book.balances(campaigns), None)
+        with self._understood(None):
+            self._compare(self.book.balances(campaigns), None)
         rest = sum(1 for _ in self._lines)
         if rest:
             self._report.wrong("accounts", f"{ACCOUNTS} has {rest:,} lines more than the entries lead to")
+
+    @contextmanager
+    def _understood(self, position: int | None) -> Iterator[None]:
+        try:
+            yield
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+            self._report.wrong("accounts", f"what has to be said here cannot be understood: {error!r}", position)
 
     def _compare(self, expected: str, position: int | None) -> None:
         for line in expected.splitlines(keepends=True):

@@ -225,6 +225,8 @@ class Recount:
         if not said["occurred_at"].endswith("Z"):
             hour = datetime.fromisoformat(said["occurred_at"]).astimezone(UTC).isoformat()[:13]
         group = (hour[:10], *map(event.__getitem__, THING), event["currency"], event.get("reason") or "")
+        if {type(name) for name in group} != {str} or type(price) is not int:
+            raise TypeError(price, *group)
         counts = (kind == 1, kind == 2, kind == 3, spent)  # noqa: PLR2004  the kinds are numbered in DELIVERIES
         self.deliveries.add(group, hour, [event.get(name) or "" for name in PLACE], counts)
         campaign = self.campaigns.get(event["campaign_id"])
@@ -242,6 +244,8 @@ class Recount:
 
     def _fund(self, position: int, said: dict[str, Any], event: dict[str, Any]) -> None:
         advertiser_id = said["stream"].removeprefix("advertiser-")
+        if type(event["amount_micros"]) is not int or event["amount_micros"] <= 0:
+            self._report.wrong("money", f"{event['amount_micros']!r} is no amount", position)
         fresh = {"currency": event["currency"], "budget_micros": 0, "spent_micros": 0}
         funds = self.funds.setdefault(advertiser_id, fresh)
         funds["budget_micros"] += event["amount_micros"] * (1 if event["type"] == "funds_deposited" else -1)

@@ -23,6 +23,8 @@ from domain.events import (
     CreativeApproved,
     CreativeCreated,
     CreativeSubmitted,
+    FundsDeposited,
+    FundsWithdrawn,
     SlotCreated,
 )
 from domain.values import Pricing
@@ -55,6 +57,14 @@ CAMPAIGNS: Final[tuple[tuple[Pricing, dict[str, Any]], ...]] = (
     (FLAT, {"impression_budget": 60}),
     (CPM, {}),
 )
+PAYER: Final = UUID("01900000-0000-7000-8000-000000000002")
+PAYS_IN_ADVANCE: Final = 3
+"""The campaign of another advertiser, who deposits money after the first batch, and not enough for the evening."""
+
+FUNDS_MOVED: Final = (
+    FundsDeposited(amount_micros=130_000, currency="EUR"),
+    FundsWithdrawn(amount_micros=6_000, currency="EUR"),
+)
 DELIVERY_BATCHES: Final = 12
 DECISIONS_PER_BATCH: Final = 40
 
@@ -73,9 +83,10 @@ async def spend(connection: Connection, *, batches: int = DELIVERY_BATCHES) -> N
     tickets = []
     advertiser_id, slot_id = UUID(int=random.getrandbits(128)), UUID(int=random.getrandbits(128))
     await commit(connection, ledger_id, _setting_up(ledger_id, advertiser_id, slot_id), at(now))
-    for pricing, limits in CAMPAIGNS:
+    for number, (pricing, limits) in enumerate(CAMPAIGNS):
+        pays = PAYER if number == PAYS_IN_ADVANCE else advertiser_id
         campaign_id, creative_id = UUID(int=random.getrandbits(128)), UUID(int=random.getrandbits(128))
-        created = drafted(advertiser_id=advertiser_id, pricing=pricing, currency="EUR", **limits)
+        created = drafted(advertiser_id=pays, pricing=pricing, currency="EUR", **limits)
         creative = structs.replace(stored(CreativeCreated), campaign_id=campaign_id)
         events = (creative, CreativeSubmitted(), CreativeApproved())
         await commit(
@@ -91,7 +102,7 @@ async def spend(connection: Connection, *, batches: int = DELIVERY_BATCHES) -> N
             promised(
                 campaign_id,
                 creative_id=creative_id,
-                advertiser_id=advertiser_id,
+                advertiser_id=pays,
                 slot_id=slot_id,
                 pricing=pricing,
                 currency="EUR",
@@ -104,7 +115,8 @@ async def spend(connection: Connection, *, batches: int = DELIVERY_BATCHES) -> N
         if batch == 0:
             raised = CampaignChanged(name="Renamed", budget_micros=90_000)
             change = appending(ledger_id, tickets[0].campaign_id, raised, after=2)
-            await commit(connection, ledger_id, [change], at(now))
+            moved = appending(ledger_id, PAYER, *FUNDS_MOVED, thing="advertiser", after=1)
+            await commit(connection, ledger_id, [change, moved], at(now))
 
 
 async def more(connection: Connection, count: int) -> None:
@@ -202,6 +214,7 @@ def _setting_up(ledger_id: UUID, advertiser_id: UUID, slot_id: UUID) -> list[Req
             AdvertiserChanged(phone="+49 30 1234"),
             thing="advertiser",
         ),
+        appending(ledger_id, PAYER, AdvertiserCreated(name="Trains"), thing="advertiser"),
         appending(ledger_id, slot_id, stored(SlotCreated), thing="slot"),
     ]
 

@@ -4,11 +4,14 @@ import itertools
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import get_args
 
 import pytest
+from beancount import load_file
+from beancount.core.data import Transaction
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 
@@ -66,6 +69,28 @@ def test_an_export_is_right(exported: Path) -> None:
     assert all(report.checked[check] for check in ("structure", "money", "reports", "accounts"))
 
 
+def test_the_accounts_show_the_funds(exported: Path) -> None:
+    """Beancount finds deposits, withdrawals and what was drawn from them; owed is what was spent before the first."""
+    entries, errors, _ = load_file(str(exported / "accounts.beancount"))
+    assert errors == []
+    sums: Counter[str] = Counter()
+    for each in entries:
+        for posting in each.postings if isinstance(each, Transaction) else ():
+            assert posting.meta
+            assert posting.meta["position"]
+            assert posting.units
+            assert posting.units.number
+            for account in {posting.account, ":".join(posting.account.split(":")[:2])}:
+                sums[account] += int(posting.units.number * 1_000_000)
+    budgets = [json.loads(line) for line in (exported / "budgets.ndjson").read_bytes().splitlines()]
+    assert sums["Assets:Deposits"] == 124_000
+    assert sums["Liabilities:Funds"] == 0
+    for budget in budgets:
+        accounts = f"{budget['advertiser_id']}:{budget['campaign_id']}".upper()
+        assert sums[f"Liabilities:Funds:{accounts}"] + sums[f"Assets:Receivable:{accounts}"] == budget["spent_micros"]
+    assert sum(budget["spent_micros"] for budget in budgets) == -sums["Income:Slots"]
+
+
 def test_why_beancount_was_not_asked_is_said(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there are more transactions than beancount can take quickly, that is said; asked for, it is done anyway."""
     monkeypatch.setattr(inspection, "BEAN_CHECK_TRANSACTIONS_MAX", 10)
@@ -80,7 +105,7 @@ def test_why_beancount_was_not_asked_is_said(exported: Path, monkeypatch: pytest
 def test_the_evening_has_a_bit_of_everything(exported: Path) -> None:
     """What the verifier is tried on bills and refuses for every reason, and passes midnight in three time zones."""
     lines = [json.loads(line) for line in (exported / "deliveries.ndjson").read_bytes().splitlines()]
-    assert {line["reason"] for line in lines} == {"", "late", "over_budget", "test"}
+    assert {line["reason"] for line in lines} == {"", "late", "over_budget", "over_funds", "test"}
     assert {line["hour"][:10] for line in lines} == {"2026-03-09", "2026-03-10"}
     assert len({line["hour"] for line in lines}) > 4
     assert {line["city"] for line in lines} == {"", "217", "218"}

@@ -7,6 +7,7 @@ anew: tree, checkpoints, reports and accounts. Against him there is what an audi
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any, Final, NamedTuple
@@ -24,6 +25,22 @@ from tests import evening
 
 SIGNERS: Final = evening.keys_in(Path()).signers(evening.LEDGER)
 ORIGIN: Final = SIGNERS[0].key.name
+
+NONSENSE: Final[tuple[object, ...]] = (
+    None,
+    True,
+    -1,
+    0.5,
+    1e300,
+    10**400,
+    float("nan"),
+    "",
+    "\0",
+    "America",
+    [],
+    {},
+    "20260309T2030Z",
+)
 
 Entries = list[bytes]
 FolderTamper = Callable[[Path, Random], None]
@@ -65,7 +82,8 @@ def remake(folder: Path, entries: Entries, sizes: tuple[int, ...] = (1, 100, 256
     notes = [signed(at, merkle.root(leaves[:at])) for at in (*sizes, size)]
     mirror.write(folder / "checkpoints.ndjson", "".join(json.dumps(note) + "\n" for note in notes).encode())
     mirror.write(folder / "checkpoint", notes[-1].encode())
-    statements.write_reports(folder, ORIGIN, enumerate(entries, 1))
+    with suppress(AttributeError, KeyError, TypeError, ValueError, msgspec.DecodeError):  # of nonsense
+        statements.write_reports(folder, ORIGIN, enumerate(entries, 1))
 
 
 def signed(size: int, root: bytes, signers: tuple[Signer, ...] = SIGNERS) -> str:
@@ -242,6 +260,19 @@ def bill_anyway(entries: Entries, random: Random) -> Entries:
     )
 
 
+def overdraw(entries: Entries, random: Random) -> Entries:
+    """Bill what the advertiser's funds did not pay."""
+    return _with_one(
+        entries, random, lambda said: said["event"].get("reason") == "over_funds", billed=True, reason=None
+    )
+
+
+def take_funds(entries: Entries, random: Random) -> Entries:
+    """Say that less was deposited, and that nothing was paid back."""
+    micros = random.randrange(1, 100_000)
+    return _with_one(entries, random, lambda said: said["event"]["type"] == "funds_deposited", amount_micros=micros)
+
+
 def overcharge(entries: Entries, random: Random) -> Entries:
     """Bill more than the price."""
     price = random.randrange(1, 100) * 1_000 + 7
@@ -261,6 +292,15 @@ def back_date(entries: Entries, random: Random) -> Entries:
     times = [json.loads(entry)["recorded_at"] for entry in entries]
     at = random.choice([at for at in range(1, len(entries)) if times[at] > times[0]])
     return [*entries[:at], edited(entries[at], recorded_at="2026-03-09T20:29:59Z"), *entries[at + 1 :]]
+
+
+def talk_nonsense(entries: Entries, random: Random) -> Entries:
+    """Say of a few entries what makes no sense anywhere; the verifier must not stop at it."""
+    said = [json.loads(entry) for entry in entries]
+    for one in random.sample(said, 5):
+        within = random.choice((one, one["event"]))
+        within[random.choice(sorted(within))] = random.choice(NONSENSE)
+    return [json.dumps(one, separators=(",", ":")).encode() for one in said]
 
 
 def invent_type(entries: Entries, random: Random) -> Entries:
@@ -293,8 +333,11 @@ KINDS: Final = (
     Kind("insider: repeated entry", by_insider(repeat), "structure", kept=True),
     Kind("insider: rolled back", roll_back, "consistency", kept=True),
     Kind("insider: billed over a budget", by_insider(bill_anyway), "money"),
+    Kind("insider: billed over the funds", by_insider(overdraw), "money"),
+    Kind("insider: deposited less", by_insider(take_funds), "money"),
     Kind("insider: billed more than the price", by_insider(overcharge), "money"),
     Kind("insider: counted twice", by_insider(count_twice), "money"),
+    Kind("insider: nonsense", by_insider(talk_nonsense), "consistency", kept=True),
     Kind("insider: back-dated", by_insider(back_date), "structure"),
 )
 
