@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from infra import embedded
 
-START_SECONDS_MAX = 40
+START_SECONDS_MAX = 120
 STOP_SECONDS_MAX = 25  # less than after which a server or a worker that does not end is killed
 ADMIN_EMAIL = "admin@example.com"
 ADMIN_PASSWORD = "correct horse battery staple"

@@ -30,7 +30,7 @@ from tests.domain.stored import stored
 
 ACTOR: Final = "user:somebody"
 FAR_FUTURE_SECOND: Final = 4_000_000_000
-WAIT_SECONDS_MAX: Final = 15
+WAIT_SECONDS_MAX: Final = 45
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ import httpx
 
 from tests.world import World
 
-WAIT_SECONDS_MAX: Final = 15
+WAIT_SECONDS_MAX: Final = 45
 
 _widths: Final = count(100)
 

@@ -20,7 +20,7 @@ from tests.running import Service
 
 PUBLIC_URL: Final = "http://soak.example"
 NODES: Final = 2
-READY_SECONDS_MAX: Final = 40
+READY_SECONDS_MAX: Final = 120
 COMMAND_SECONDS_MAX: Final = 120
 
 
