@@ -3,22 +3,27 @@
 import asyncio
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from decimal import Decimal
 from importlib.metadata import version
 from pathlib import Path
 from time import monotonic
 from typing import Final
+from uuid import UUID
 
 import click
 import msgspec
 from msgspec import Struct
 
-from api.replay_cli import replay
+from api.replay_cli import Time, replay
 from api.witness import serve_witness
-from infra import clock, cosigner, inspection, installation, mirror, proofs, settings
+from infra import clock, cosigner, inspection, installation, invoice, mirror, proofs, settings
+from infra.accounts import MICROS_PER_UNIT
 from infra.checkpoint import parse as parse_checkpoint
 from infra.cosigner import Witnesses
 from infra.database import connect
 from infra.installation import NotInstalled
+from infra.invoice import Line
 from infra.proofs import InclusionProof
 from infra.settings import Settings
 from infra.signed_note import NoteMalformed, VerifierKey
@@ -54,10 +59,11 @@ class Manifest(Struct, frozen=True, kw_only=True):
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
-    """What was checked, by name and how often, what was not and why, and what was found to be wrong."""
+    """What was checked, by name and how often, what was not and why, what proofs add up to, and what is wrong."""
 
     checked: dict[str, int]
     not_checked: dict[str, str]
+    billed: list[Line]
     found: int
     findings: list[Finding]
 
@@ -106,6 +112,32 @@ def prove(position: int, output: Path | None, data_dir: Path | None, as_json: bo
         mirror.write(output, text.encode())
 
 
+@audit.command("invoice")
+@click.argument("campaign_id", type=click.UUID)
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--from", "since", type=Time(), help="Only what was recorded from this time on.")
+@click.option("--to", "until", type=Time(), help="Only what was recorded before this time.")
+@_data_dir
+@_as_json
+def prove_invoice(
+    campaign_id: UUID,
+    folder: Path,
+    since: datetime | None,
+    until: datetime | None,
+    data_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """Write into FOLDER a proof of every delivery that a campaign was billed for.
+
+    Whoever has the log's public key can check them, and what they add up to: `ledger audit verify FOLDER`.
+    """
+    found = settings.read(data_dir=data_dir)
+    with installation.database(found) as url:
+        cosigned = found.log_policy_file is not None
+        count = asyncio.run(_prove_invoice(url, campaign_id, folder, since=since, until=until, cosigned=cosigned))
+    click.echo(msgspec.json.encode({"proofs": count}) if as_json else f"{count:,} proofs are in {folder}.")
+
+
 @audit.command()
 @click.argument("path", required=False, type=click.Path(exists=True, path_type=Path))
 @click.option("--database", is_flag=True, help="Verify the live database; that is what happens without a PATH.")
@@ -139,7 +171,7 @@ def verify(
     data_dir: Path | None,
     as_json: bool,
 ) -> None:
-    """Verify an exported folder, a .tlog-proof file, or the live database.
+    """Verify an exported folder, a .tlog-proof file or a folder of them, or the live database.
 
     Exits with 1 when something is wrong. What is checked: signatures, every hash of the tree, every checkpoint, also
     those that you kept, every entry, the order and the versions of streams, every limit and price at every position,
@@ -150,23 +182,24 @@ def verify(
         if path is not None:
             raise click.UsageError("Name a PATH, or say --database, not both.")
     policy = _policy(keys, policy_file)
-    report, not_asked = Report(), None
+    report, not_asked, billed = Report(), None, list[Line]()
     if path is None:
         found = settings.read(data_dir=data_dir)
         with installation.database(found) as url:
             witnesses = cosigner.read(found.log_policy_file)
             trusted = asyncio.run(_verify_database(url, policy, witnesses, kept, report))
-    elif path.is_dir():
+    elif path.is_dir() and not invoice.is_in(path):
         trusted = policy or inspection.policy_in(path)
         notes = inspection.kept_notes(kept)
         not_asked = inspection.inspect_folder(path, trusted, notes, report, bean_check=bean_check)
     else:
         trusted = policy or _policy_here(settings.read(data_dir=data_dir))
-        entry = verify_proof(path.read_text(encoding="utf-8"), trusted, report)
-        if entry is not None and not as_json:
+        if path.is_dir():
+            billed = invoice.verify(path, trusted, report)
+        elif (entry := verify_proof(path.read_text(encoding="utf-8"), trusted, report)) and not as_json:
             click.echo(entry)
     not_checked = {} if not_asked is None else {"bean-check": not_asked}
-    _tell(report, not_checked, trusted, given=policy is not None, as_json=as_json)
+    _tell(report, not_checked, billed, trusted, given=policy is not None, as_json=as_json)
     sys.exit(FOUND_WRONG if report.found else 0)
 
 
@@ -226,6 +259,16 @@ async def _prove(url: str, position: int, *, cosigned: bool) -> InclusionProof:
         return await proofs.prove_inclusion(connection, ledger_id, position, cosigned=cosigned)
 
 
+async def _prove_invoice(
+    url: str, campaign_id: UUID, folder: Path, *, since: datetime | None, until: datetime | None, cosigned: bool
+) -> int:
+    async with await connect(url) as connection:
+        ledger_id = await installation.ledger_of(connection)
+        return await invoice.prove(
+            connection, ledger_id, campaign_id, folder, since=since, until=until, cosigned=cosigned
+        )
+
+
 async def _verify_database(
     url: str, policy: Policy | None, witnesses: Witnesses | None, kept: tuple[Path, ...], report: Report
 ) -> Policy:
@@ -263,11 +306,14 @@ async def _policy_of(url: str, witnesses: Witnesses | None) -> Policy:
         return parse_policy(await mirror.policy_of(connection, ledger_id, witnesses))
 
 
-def _tell(report: Report, not_checked: Mapping[str, str], trusted: Policy, *, given: bool, as_json: bool) -> None:
+def _tell(
+    report: Report, not_checked: Mapping[str, str], billed: list[Line], trusted: Policy, *, given: bool, as_json: bool
+) -> None:
     if as_json:
         verdict = Verdict(
             checked=dict(report.checked),
             not_checked=dict(not_checked),
+            billed=billed,
             found=report.found,
             findings=report.findings,
         )
@@ -282,6 +328,9 @@ def _tell(report: Report, not_checked: Mapping[str, str], trusted: Policy, *, gi
         click.echo(f"{check:<12} {count:>12,} checked  {f'{wrong:,} WRONG' if wrong else 'right'}")
     for check, reason in not_checked.items():
         click.echo(f"{check:<12} {'not':>12} checked  {reason}")
+    for line in billed:
+        money = f"{Decimal(line.spent_micros) / MICROS_PER_UNIT:,f} {line.currency}"
+        click.echo(f"{line.deliveries:,} billed deliveries of campaign {line.campaign_id} come to {money}.")
     for finding in report.findings:
         where = "" if finding.position is None else f" at position {finding.position:,}"
         click.echo(f"WRONG {finding.check}{where}: {finding.detail}")

@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -25,19 +26,36 @@ from projections.runner import AnyProjection
 
 Moment = int | datetime
 
+_POSITION: Final = re.compile("[0-9]{1,18}")
+
 _NAMES: Final = tuple(projection.name for projection in PROJECTIONS)
 
 
+class Time(click.ParamType[datetime]):
+    """A time as RFC 3339 writes it."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Return the time, or fail with a sentence."""
+        try:
+            time = msgspec.convert(value, datetime, strict=False)
+        except msgspec.ValidationError:
+            time = None
+        if time is None or time.tzinfo is None:
+            self.fail(f"{value!r} is no time with a time zone, such as 2026-11-20T17:30:00Z.", param, ctx)
+        return time
+
+
 class _Moment(click.ParamType[Moment]):
-    """A position of the log, or a time as RFC 3339 writes it."""
+    """A position of the log, or a time."""
 
     name = "position or time"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Moment:
-        try:
-            return msgspec.convert(value, int | datetime, strict=False)
-        except msgspec.ValidationError:
-            self.fail(f"{value!r} is neither a position nor a time such as 2026-11-20T17:30:00Z.", param, ctx)
+        return (
+            int(value) if isinstance(value, str) and _POSITION.fullmatch(value) else Time().convert(value, param, ctx)
+        )
 
 
 @click.command()

@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from api.cli import ledger
+from infra import mirror
 from projections.catalogue import PROJECTIONS
 from tests.running import free_port
 from tests.tamper.exports import roll_back
@@ -98,6 +99,48 @@ def test_an_entry_is_proved(run: Run, evening_export: Path, tmp_path: Path) -> N
     assert "does not lead" in run("verify", proof, status=1).output
     nowhere = CliRunner().invoke(ledger, ["audit", "verify", str(proof), "--data-dir", str(tmp_path / "nowhere")])
     assert (nowhere.exit_code, "--key" in nowhere.output) == (2, True)
+
+
+def test_an_invoice_line_is_proved_delivery_by_delivery(run: Run, evening_export: Path, tmp_path: Path) -> None:
+    """Every billed delivery of a campaign has a proof; together they come to what it has spent, and no two are one."""
+    key = (evening_export / "policy").read_text().split()[1]
+    times = billed_times(evening_export)
+    for budget in map(json.loads, (evening_export / "budgets.ndjson").read_text().splitlines()):
+        count = len(times[budget["campaign_id"]])
+        folder = tmp_path / budget["campaign_id"]
+        assert json.loads(run("invoice", budget["campaign_id"], folder, "--json").output) == {"proofs": count}
+        verdict = json.loads(run("verify", folder, "--key", key, "--json").output)
+        assert verdict["checked"]["entries"] == count
+        assert verdict["billed"] == [
+            {name: budget[name] for name in ("campaign_id", "currency", "spent_micros")} | {"deliveries": count}
+        ]
+        assert f"{count} billed deliveries of campaign" in run("verify", folder).output
+
+
+def test_an_invoice_is_of_a_time_and_counts_nothing_twice(run: Run, evening_export: Path, tmp_path: Path) -> None:
+    """What was billed before a moment and from then on is all of it; the same proof under another name is found."""
+    campaign_id, times = max(billed_times(evening_export).items(), key=lambda item: len(set(item[1])))
+    moment = times[-1]
+    for name, *options in (("all",), ("before", "--to", moment), ("after", "--from", moment)):
+        run("invoice", campaign_id, tmp_path / name, *options)
+    found = [len(list((tmp_path / name).iterdir())) for name in ("all", "before", "after")]
+    assert found == [len(times), len(times) - times.count(moment), times.count(moment)]
+    assert all(found)
+    first = min((tmp_path / "all").iterdir())
+    first.with_name("copy.tlog-proof").write_text(first.read_text())
+    assert "proves what another proof here proves" in run("verify", tmp_path / "all", status=1).output
+    run("invoice", campaign_id, tmp_path / "part", "--from", "2026-03-10", status=2)
+
+
+def billed_times(folder: Path) -> dict[str, list[str]]:
+    """Return by campaign when each delivery was recorded that cost it something."""
+    size = int((folder / "checkpoint").read_text().splitlines()[1])
+    times: dict[str, list[str]] = {}
+    for said in (json.loads(entry) for _, entry in mirror.entries_in(folder, size)):
+        event = said["event"]
+        if event.get("billed") and event["price_micros"]:
+            times.setdefault(event["campaign_id"], []).append(said["recorded_at"])
+    return times
 
 
 def test_a_live_ledger_is_verified(run: Run) -> None:
