@@ -102,10 +102,9 @@ def create_app(configured: Settings | None = None) -> Litestar:
 
 
 def _guarded(app: ASGIApp, found: Settings) -> ASGIApp:
-    if not found.rate_per_key and not found.rate_per_address:
-        return app
     counts = SharedCounts(found.rates_file, found.workers)
-    return guarded(app, RateLimits(found.rate_per_key, found.rate_per_address, counts))
+    limits = RateLimits(found.rate_per_key, found.rate_per_address, counts)
+    return guarded(app, limits, connections_max=found.connections_max)
 
 
 def _running(found: Settings) -> Callable[[Litestar], AbstractAsyncContextManager[None]]:

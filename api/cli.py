@@ -34,7 +34,7 @@ from infra.keys import SecretUnfit
 from infra.mirror import FolderUnfit
 from infra.rate_limits import RatesUnreadable
 from infra.schema import SchemaUnfit
-from infra.settings import SettingMissing
+from infra.settings import SettingMissing, SettingUnfit
 from infra.users import User
 from projections import status
 from projections.rebuild import RebuildRunning
@@ -44,7 +44,7 @@ COULD_NOT_RUN: Final = 2
 COULD_NOT_RUN_BECAUSE: Final = (
     *(CannotListen, CouldNotPlay, DataFolderHeld, FolderUnfit, NotADemo, NotDurable, NotInstalled),
     *(PostgresFailed, RatesUnreadable, RebuildRunning, Refusal, SchemaUnfit, SecretUnfit, SettingMissing),
-    *(Unanswered, Unreadable),
+    *(SettingUnfit, Unanswered, Unreadable),
 )
 PROGRESS_EVERY_SECONDS: Final = 5
 
@@ -66,6 +66,7 @@ Environment:
   LEDGER_RATE_PER_KEY           how many requests each slot key may make, such as 500/second [default: any number]
   LEDGER_RATE_PER_ADDRESS       the same for each address
   LEDGER_TRUSTED_PROXIES        addresses and networks whose X-Forwarded-For is believed, separated by commas
+  LEDGER_CONNECTIONS_MAX        how many connections each web worker holds at once [default: 2048]
   LEDGER_PUBLIC_URL             where ad slots reach the service, when it is not where they asked
   LEDGER_ADMIN_EMAIL            with LEDGER_ADMIN_PASSWORD: the first admin of an empty ledger
   LEDGER_LOG_LEVEL              debug, info, warning or error [default: info]

@@ -1,28 +1,44 @@
-"""The guard of the ad doors: whoever asks more often than is allowed is told when to come back."""
+"""The guard of the ad doors: whoever asks more often than is allowed is told when to come back, and all make room."""
 
+import os
+from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
+from time import monotonic
 from typing import Final
 
 import msgspec
 from granian.utils.proxies import wrap_asgi_with_proxy_headers
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+from litestar.utils.path import normalize_path
 
 from api.problems import PROBLEM_JSON, problem
 from infra.rate_limits import RateExceeded, RateLimits
 
 GUARDED: Final = "/ads/v1/"
+LOOK_EVERY_SECONDS: Final = 1.0
+CROWDED_SHARE: Final = 0.75
+"""So full, of the connections that a worker holds, is crowded."""
+
+_OPEN_FILES: Final = "/dev/fd"
+_CLOSE: Final = (b"connection", b"close")
 
 
-def guarded(app: ASGIApp, limits: RateLimits) -> ASGIApp:
-    """Return the application with its ad doors counted by slot key and by address."""
+def guarded(app: ASGIApp, limits: RateLimits, *, connections_max: int) -> ASGIApp:
+    """Return the application with its ad doors counted by slot key and by address.
+
+    While most of the connections are open that a worker holds, ad doors close theirs after an answer. Else those who
+    keep all of them busy would keep everybody out who comes later, health checks first.
+    """
+    crowded = _crowds(int(connections_max * CROWDED_SHARE))
 
     async def guard(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == ScopeType.HTTP and scope["path"].startswith(GUARDED):
-            key = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-            client = scope["client"]
+        if scope["type"] == ScopeType.HTTP and _is_ad_door(scope["path"]):
+            if crowded():
+                send = _closing(send)
             try:
-                limits.count(key.decode("latin-1"), client[0] if client else "")
+                limits.count(_key(scope), scope["client"][0] if scope["client"] else "")
             except RateExceeded as exceeded:
                 await _refuse(send, exceeded)
                 return
@@ -38,6 +54,41 @@ def behind_proxies(app: ASGIApp, trusted: str) -> ASGIApp:
     of theirs: what stands before it was said by whoever came from there.
     """
     return wrap_asgi_with_proxy_headers(app, trusted) if trusted else app
+
+
+def _is_ad_door(path: str) -> bool:
+    # The framework takes several slashes for one.
+    return path.startswith(GUARDED) or ("//" in path and normalize_path(path).startswith(GUARDED))
+
+
+def _key(scope: HTTPScope) -> str:
+    """Return the key of a request however it is spelled: see `access.bearer`."""
+    said = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+    return said.decode("latin-1").partition(" ")[2].strip()
+
+
+def _crowds(many: int) -> Callable[[], bool]:
+    """Return what tells whether this process has more files open than that: nearly all of them are connections."""
+    looked_at, found = 0.0, False
+
+    def crowded() -> bool:
+        nonlocal looked_at, found
+        if (now := monotonic()) - looked_at > LOOK_EVERY_SECONDS:
+            looked_at = now
+            with suppress(OSError):
+                found = len(os.listdir(_OPEN_FILES)) > many  # noqa: PTH208  that would make thousands of paths
+        return found
+
+    return crowded
+
+
+def _closing(send: Send) -> Send:
+    async def send_last(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], _CLOSE]
+        await send(message)
+
+    return send_last
 
 
 async def _refuse(send: Send, exceeded: RateExceeded) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -18,10 +19,18 @@ import structlog
 from api import logs
 from infra import cosigner, embedded, installation, keys, log_keys, schema, settings
 from infra.rate_limits import RateLimits, SharedCounts
-from infra.settings import Settings
+from infra.settings import CONNECTIONS_MAX, Settings
 
 BACKLOG_CONNECTIONS: Final = 2_048
+"""How many more wait with the system until a worker has room for them."""
+
 HEADER_READ_MILLISECONDS_MAX: Final = 10_000
+"""How long a request may take to arrive but for its body, and a connection may be idle."""
+
+HEADER_BYTES_MAX: Final = 65_536
+OTHER_FILES: Final = 256
+"""How many files, of those that a process may open, are left for what is no client's connection."""
+
 STOP_SECONDS_MAX: Final = 30
 MARGIN_SECONDS: Final = 5
 """For so much longer the web server is waited for than it waits for its workers, which would else be left behind."""
@@ -61,11 +70,12 @@ def serve(
     log_level = log_level or found.log_level
     logs.configure(log_level)
     RateLimits(found.rate_per_key, found.rate_per_address, SharedCounts(None, 1))  # refused here, not in every worker
+    connections = _room_for(found.connections_max)
     with ExitStack() as stack:
         url = stack.enter_context(_held_database(found))
         prepare(url, found, migrate=found.embedded)
         metrics_dir = stack.enter_context(TemporaryDirectory(prefix="ledger-metrics-"))
-        commands: dict[str, Sequence[str]] = {"web": _web(address, port, workers)}
+        commands: dict[str, Sequence[str]] = {"web": _web(address, port, workers, connections)}
         if background:
             # Refused here, and not by a process that is started again and again.
             log_keys.read(found)
@@ -74,7 +84,7 @@ def serve(
         if beside is not None:
             stack.enter_context(beside(url))
         with suppress(KeyboardInterrupt):
-            _supervise(commands, found, url, Path(metrics_dir), workers, log_level)
+            _supervise(commands, found, url, Path(metrics_dir), workers, connections, log_level)
 
 
 def address_of(host: str, port: int) -> str:
@@ -114,18 +124,42 @@ def _held_database(found: Settings) -> Iterator[str]:
             yield url
 
 
-def _web(address: str, port: int, workers: int) -> list[str]:
+def _room_for(connections: int) -> int:
+    """Let the processes that start from now on open enough files; return for how many connections they are enough.
+
+    A server that cannot open the next connection spins, and its database connections fail as well.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + OTHER_FILES
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return connections
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        log.warning("fewer connections than configured, for want of open files", open_files_max=allowed)
+    return max(1, allowed - OTHER_FILES)
+
+
+def _web(address: str, port: int, workers: int, connections: int = CONNECTIONS_MAX) -> list[str]:
     return [
         *(sys.executable, "-m", "granian", "api.app:create_app", "--factory"),
         *("--host", address, "--port", str(port), "--workers", str(workers)),
         *("--interface", "asgi", "--loop", "uvloop", "--http", "1", "--no-ws"),
-        *("--backlog", str(BACKLOG_CONNECTIONS), "--http1-header-read-timeout", str(HEADER_READ_MILLISECONDS_MAX)),
+        *("--backlog", str(BACKLOG_CONNECTIONS), "--backpressure", str(connections)),
+        *("--http1-header-read-timeout", str(HEADER_READ_MILLISECONDS_MAX)),
+        *("--http1-buffer-size", str(HEADER_BYTES_MAX)),
         *("--log-level", "warning", "--respawn-failed-workers", "--workers-kill-timeout", str(STOP_SECONDS_MAX)),
     ]
 
 
 def _supervise(
-    commands: Mapping[str, Sequence[str]], found: Settings, url: str, shared: Path, workers: int, log_level: str
+    commands: Mapping[str, Sequence[str]],
+    found: Settings,
+    url: str,
+    shared: Path,
+    workers: int,
+    connections: int,
+    log_level: str,
 ) -> None:
     """Keep a process for each command running, and the service's own PostgreSQL, until interrupted; then end them.
 
@@ -140,6 +174,7 @@ def _supervise(
         metrics_dir=shared,
         rates_file=rates_file,
         workers=workers,
+        connections_max=connections,
     )
     environment["LEDGER_LOG_LEVEL"] = log_level
 

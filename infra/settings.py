@@ -1,14 +1,27 @@
 """What the environment says: the only module that reads it."""
 
 import os
+from ipaddress import ip_network
 from pathlib import Path
 from secrets import randbelow
+from typing import Final
 
 from msgspec import Struct
+
+CONNECTIONS_MAX: Final = 2_048
+"""How many connections a web worker holds at once, unless it is told otherwise."""
 
 
 class SettingMissing(Exception):
     """A setting that production needs is not there."""
+
+
+class SettingUnfit(Exception):
+    """{name} is {said!r}, and has to be {fit}."""
+
+    def __init__(self, name: str, said: str, fit: str) -> None:
+        """Say which, and what would do."""
+        super().__init__(str(self.__doc__).format(name=name, said=said, fit=fit))
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -34,6 +47,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     rates_file: Path | None = None
     workers: int = 1
     trusted_proxies: str = ""
+    connections_max: int = CONNECTIONS_MAX
 
     def __repr__(self) -> str:
         """Show where things are, never what is secret."""
@@ -45,7 +59,9 @@ class Settings(Struct, frozen=True, kw_only=True):
         return self.database_url is None
 
 
-def handed_down(*, data_dir: Path, lifeline: int, metrics_dir: Path, rates_file: Path, workers: int) -> dict[str, str]:
+def handed_down(
+    *, data_dir: Path, lifeline: int, metrics_dir: Path, rates_file: Path, workers: int, connections_max: int
+) -> dict[str, str]:
     """Return the environment of the processes that this one starts: its own, and what they cannot know otherwise.
 
     `lifeline` is the descriptor of a pipe that ends with this process; in `metrics_dir` they all count together, and
@@ -53,6 +69,7 @@ def handed_down(*, data_dir: Path, lifeline: int, metrics_dir: Path, rates_file:
     """
     told = {"LEDGER_DATA_DIR": str(data_dir), "LEDGER_LIFELINE": str(lifeline)}
     told |= {"LEDGER_RATES_FILE": str(rates_file), "LEDGER_WORKERS": str(workers)}
+    told["LEDGER_CONNECTIONS_MAX"] = str(connections_max)
     told["PYTHONHASHSEED"] = str(randbelow(2**32))
     told["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_dir)
     return {**os.environ, **told}
@@ -81,8 +98,26 @@ def read(*, data_dir: Path | None = None) -> Settings:
         rate_per_address=os.environ.get("LEDGER_RATE_PER_ADDRESS") or "",
         rates_file=_path("LEDGER_RATES_FILE"),
         workers=int(os.environ.get("LEDGER_WORKERS") or 1),
-        trusted_proxies=os.environ.get("LEDGER_TRUSTED_PROXIES") or "",
+        trusted_proxies=_networks("LEDGER_TRUSTED_PROXIES"),
+        connections_max=_number("LEDGER_CONNECTIONS_MAX", CONNECTIONS_MAX),
     )
+
+
+def _networks(name: str) -> str:
+    said = os.environ.get(name) or ""
+    try:
+        for part in said.split(",") if said else ():
+            ip_network(part.strip())
+    except ValueError as error:
+        raise SettingUnfit(name, said, "addresses and networks, such as 10.0.0.0/8, separated by commas") from error
+    return said
+
+
+def _number(name: str, default: int) -> int:
+    said = os.environ.get(name) or str(default)
+    if not (said.isascii() and said.isdigit() and int(said) > 0):
+        raise SettingUnfit(name, said, "a number above 0")
+    return int(said)
 
 
 def _path(name: str) -> Path | None:
