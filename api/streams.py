@@ -69,7 +69,9 @@ async def read(pool: Pool, ledger_id: UUID, asked: Selection, *, limit: int) -> 
             limit=limit,
         )
         streams = {_decode_stream(text.entry).stream for text in texts if CHANGE in text.entry}
-        before = _before(await event_log.read_streams(connection, ledger_id, streams)) if streams else {}
+        before: dict[int, dict[str, Any]] = {}
+        with suppress(msgspec.DecodeError):  # the log can be read, whatever somebody put into it
+            before = _before(await event_log.read_streams(connection, ledger_id, streams)) if streams else {}
     return [Line(position=text.position, entry=text.entry, before=before.get(text.position)) for text in texts]
 
 

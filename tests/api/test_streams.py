@@ -6,12 +6,19 @@ from contextlib import closing
 from datetime import datetime, timedelta
 from time import monotonic
 from typing import Any
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from msgspec import structs
 
+from api import streams
+from api.streams import Selection
+from domain.events import CampaignChanged
+from infra.database import Pool
 from tests.running import Service
 from tests.world import World
+from tests.writing import appending, committed, drafted
 
 EVENTS = "/audit/v1/events"
 NDJSON = {"Accept": "application/x-ndjson"}
@@ -132,6 +139,27 @@ def test_changes_are_shown_with_what_was_before(world: World) -> None:
     assert lines(world, **stream) == [data for _, data in followed(world.admin, 3, None, **stream)] == page
     assert [each["before"] for each in lines(world, **stream, type="campaign_changed", limit=1)] == expected[1:2]
     assert [each.get("before") for each in lines(world, **stream, after=page[1]["position"])] == expected[2:]
+
+
+async def test_what_cannot_be_understood_can_be_read(pool: Pool, ledger_id: UUID) -> None:
+    """An entry that no writer would write is shown as it is, and so is all that comes after it."""
+    draft = appending(ledger_id, uuid4(), drafted(name="First"))
+    change = structs.replace(draft, expected_version=1, events=(CampaignChanged(name="Second"),))
+    async with pool.connection() as connection:
+        await committed(connection, ledger_id, draft, change)
+        read = await streams.read(pool, ledger_id, Selection(), limit=9)
+        assert [each.before for each in read] == [None, {"name": "First"}]
+        await connection.execute(
+            """
+            INSERT INTO events
+            SELECT ledger_id, 3, stream_id, 3, type, recorded_at, replace(entry::text, '"Second"', '2')::json
+            FROM events WHERE ledger_id = %s AND position = 2
+            """,
+            (ledger_id,),
+        )
+        found = await streams.read(pool, ledger_id, Selection(), limit=9)
+    assert [each.entry for each in found[:2]] == [each.entry for each in read]
+    assert '"name":2' in found[2].entry
 
 
 @pytest.mark.parametrize("last", ["", "x", "-1", "2026-03-01T00:00:00Z"])
