@@ -38,7 +38,7 @@ def guarded(app: ASGIApp, limits: RateLimits, *, connections_max: int) -> ASGIAp
             if crowded():
                 send = _closing(send)
             try:
-                limits.count(_key(scope), scope["client"][0] if scope["client"] else "")
+                limits.count(_key(scope) if limits.counts_keys else "", scope["client"][0] if scope["client"] else "")
             except RateExceeded as exceeded:
                 await _refuse(send, exceeded)
                 return

@@ -94,6 +94,7 @@ class RateLimits:
         """Take the rates in the notation of `limits`, empty for none; raise RatesUnreadable."""
         self._counts = counts
         self._per_key = [(f"key {rate}", rate.amount, rate.get_expiry()) for rate in _rates(per_key)]
+        self.counts_keys = bool(self._per_key)
         self._per_address = [(f"address {rate}", rate.amount, rate.get_expiry()) for rate in _rates(per_address)]
 
     def count(self, key: str, address: str) -> None:
@@ -104,7 +105,7 @@ class RateLimits:
         if self._per_address:
             # Whoever has one address of IPv6 has 2**64 of them.
             self._count(self._per_address, network_of(address) if ":" in address else address)
-        if key and self._per_key:
+        if key:
             self._count(self._per_key, key)
 
     def _count(self, rates: list[tuple[str, int, int]], whom: str) -> None:
