@@ -13,7 +13,7 @@ from api.lists import Moment
 from api.services import Services
 from domain.advertiser import ADVERTISER, ChangeAdvertiser, CreateAdvertiser, DepositFunds, WithdrawFunds
 from domain.errors import NotFound
-from domain.events import Availability
+from domain.terms import Availability
 from infra import clock
 from infra.batch import Receipt
 from infra.execute import Asked, execute

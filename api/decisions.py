@@ -19,8 +19,8 @@ from domain.ad_request import AdRequest, Placement, may_identify
 from domain.choosing import Candidate, choose, eligible, of_subjects
 from domain.delivery import Ticket
 from domain.errors import UnknownReference
-from domain.events import SlotTerms
 from domain.iso import alpha_2
+from domain.terms import SlotTerms
 from domain.values import MediaType
 from infra import clock, metrics
 from infra.ledger_keys import draw, pseudonym

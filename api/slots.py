@@ -12,8 +12,8 @@ from api import lists, problems
 from api.access import may_manage, may_read
 from api.lists import Moment
 from api.services import Services
-from domain.events import Availability
 from domain.slot import SLOT, ChangeSlot, CreateSlot, IssueSlotKey, RevokeSlotKey, SlotCommand
+from domain.terms import Availability
 from infra import clock, slot_keys
 from infra.batch import Receipt
 from infra.execute import Asked, execute

@@ -8,15 +8,14 @@ from domain.decider import Context, Decider, absent, begun, changed, copied, dif
 from domain.errors import CurrencyDiffers, FundsOutOfRange, UnknownCurrency
 from domain.events import (
     AdvertiserChanged,
-    AdvertiserChanges,
     AdvertiserCreated,
     AdvertiserEvent,
-    AdvertiserTerms,
     FundsDeposited,
     FundsMoved,
     FundsWithdrawn,
 )
 from domain.iso import CURRENCIES
+from domain.terms import AdvertiserChanges, AdvertiserTerms
 from domain.values import CurrencyCode, PositiveMicros
 
 

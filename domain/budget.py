@@ -14,7 +14,8 @@ from msgspec import UNSET, Struct, structs
 from domain.advertiser import funds_after
 from domain.campaign import IMPRESSIONS_PER_CPM
 from domain.errors import BudgetBelowSpent, FundsOutOfRange
-from domain.events import CampaignChanged, CampaignCreated, CampaignTerms, FundsMoved, FundsWithdrawn
+from domain.events import CampaignChanged, CampaignCreated, FundsMoved, FundsWithdrawn
+from domain.terms import CampaignTerms
 from domain.values import MICROS_MAX, Pricing, local_date
 
 DeliveryKind = Literal["impression", "view", "click"]

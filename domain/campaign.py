@@ -29,17 +29,15 @@ from domain.events import (
     CampaignActivated,
     CampaignArchived,
     CampaignChanged,
-    CampaignChanges,
     CampaignCompleted,
     CampaignCreated,
     CampaignEvent,
     CampaignExpired,
     CampaignPaused,
     CampaignStepTaken,
-    CampaignTerms,
-    CreativeTerms,
 )
 from domain.iso import CURRENCIES, alpha_2
+from domain.terms import CampaignChanges, CampaignTerms, CreativeTerms
 from domain.values import DATE_MAX, DATE_MIN, midnight, zone
 
 T = TypeVar("T", "CreateCampaign", "ChangeCampaign")

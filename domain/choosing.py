@@ -24,11 +24,11 @@ from domain.advertiser import Advertiser
 from domain.budget import is_limited
 from domain.campaign import Active, Campaign
 from domain.creative import Creative
-from domain.events import CampaignTerms, CreativeTerms, SlotTerms
 from domain.frequency import Cap, window_seconds
 from domain.iso import alpha_2
 from domain.rating import audience_of
 from domain.slot import Slot
+from domain.terms import CampaignTerms, CreativeTerms, SlotTerms
 from domain.values import AUDIENCES, AdType, Audience, MediaType, Pricing, Target, flight, zone
 
 K = TypeVar("K")

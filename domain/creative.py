@@ -23,15 +23,14 @@ from domain.events import (
     CreativeApproved,
     CreativeArchived,
     CreativeChanged,
-    CreativeChanges,
     CreativeCreated,
     CreativeDenied,
     CreativeEvent,
     CreativePaused,
     CreativeSubmitted,
-    CreativeTerms,
 )
 from domain.rating import is_known
+from domain.terms import CreativeChanges, CreativeTerms
 from domain.values import LongText
 
 CreativeStatus = Literal["draft", "active", "paused", "inactive"]

@@ -7,7 +7,8 @@ from msgspec import Meta, Struct, structs
 
 from domain.decider import Context, Decider, absent, begun, changed, copied, differing_fields, existing
 from domain.errors import AlreadyExists, NotFound, TooManyKeys
-from domain.events import SlotChanged, SlotChanges, SlotCreated, SlotEvent, SlotKeyIssued, SlotKeyRevoked, SlotTerms
+from domain.events import SlotChanged, SlotCreated, SlotEvent, SlotKeyIssued, SlotKeyRevoked
+from domain.terms import SlotChanges, SlotTerms
 
 VALID_KEYS_MAX: Final = 2
 """Two, so that a key can be replaced without a moment in which none is valid."""

@@ -9,14 +9,8 @@ from sqlalchemy import BigInteger, Column, DateTime, Integer, Table, Text, Uuid
 
 from domain.advertiser import funds_after
 from domain.decider import begun, named_fields
-from domain.events import (
-    AdvertiserChanged,
-    AdvertiserCreated,
-    AdvertiserEvent,
-    AdvertiserTerms,
-    FundsDeposited,
-    FundsWithdrawn,
-)
+from domain.events import AdvertiserChanged, AdvertiserCreated, AdvertiserEvent, FundsDeposited, FundsWithdrawn
+from domain.terms import AdvertiserTerms
 from domain.values import CurrencyCode
 from infra.event_log import Recorded
 from infra.tables import metadata

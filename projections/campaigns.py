@@ -33,8 +33,8 @@ from domain.events import (
     CampaignEvent,
     CampaignExpired,
     CampaignPaused,
-    CampaignTerms,
 )
+from domain.terms import CampaignTerms
 from infra.database import Connection, fetch
 from infra.event_log import Recorded
 from infra.tables import metadata

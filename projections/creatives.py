@@ -20,8 +20,8 @@ from domain.events import (
     CreativeEvent,
     CreativePaused,
     CreativeSubmitted,
-    CreativeTerms,
 )
+from domain.terms import CreativeTerms
 from infra.event_log import Recorded
 from infra.tables import metadata
 from projections.rows import ReadModel, stamp, subject_of

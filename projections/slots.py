@@ -9,7 +9,8 @@ from sqlalchemy import BigInteger, Column, DateTime, Integer, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
 from domain.decider import begun, named_fields
-from domain.events import SlotChanged, SlotCreated, SlotEvent, SlotKeyIssued, SlotKeyRevoked, SlotTerms
+from domain.events import SlotChanged, SlotCreated, SlotEvent, SlotKeyIssued, SlotKeyRevoked
+from domain.terms import SlotTerms
 from infra.event_log import Recorded
 from infra.tables import metadata
 from projections.rows import ReadModel, stamp, subject_of

@@ -19,18 +19,16 @@ from domain.delivery import Ticket
 from domain.events import (
     CampaignActivated,
     CampaignCreated,
-    CampaignTerms,
     CreativeActivated,
     CreativeApproved,
     CreativeCreated,
     CreativeSubmitted,
-    CreativeTerms,
     Event,
     SlotCreated,
     SlotKeyIssued,
-    SlotTerms,
 )
 from domain.slot import Slot
+from domain.terms import CampaignTerms, CreativeTerms, SlotTerms
 from domain.values import Pricing, Target, TimeSlot
 from infra import clock, slot_keys
 from infra.batch import Appending

@@ -12,8 +12,8 @@ from domain.ad_request import AdRequest, Blocked, Content, Geo, Placement, Priva
 from domain.campaign import Active, Campaign, Completed, Draft, Expired, Inactive, Paused
 from domain.choosing import Snapshot, choose, eligible, index
 from domain.creative import Creative
-from domain.events import CampaignTerms, CreativeTerms, SlotTerms
 from domain.slot import Slot
+from domain.terms import CampaignTerms, CreativeTerms, SlotTerms
 from domain.values import ContentRating, Pricing, Target, TimeSlot
 
 NIGHT_OF_THE_CLOCKS: Final = datetime(2026, 3, 8, 7, tzinfo=UTC)

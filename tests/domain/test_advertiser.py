@@ -11,7 +11,8 @@ from domain.advertiser import (
     WithdrawFunds,
 )
 from domain.errors import AlreadyExists, CurrencyDiffers, FundsOutOfRange, NotFound, UnknownCurrency
-from domain.events import AdvertiserChanged, AdvertiserCreated, AdvertiserTerms, FundsDeposited, FundsWithdrawn
+from domain.events import AdvertiserChanged, AdvertiserCreated, FundsDeposited, FundsWithdrawn
+from domain.terms import AdvertiserTerms
 from tests.domain.given import given
 
 CREATED = AdvertiserCreated(name="Shoes", email="ads@shoes.example")

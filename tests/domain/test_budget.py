@@ -28,7 +28,8 @@ from domain.budget import (
     room,
 )
 from domain.errors import BudgetBelowSpent
-from domain.events import CampaignChanged, CampaignCreated, CampaignTerms
+from domain.events import CampaignChanged, CampaignCreated
+from domain.terms import CampaignTerms
 from domain.values import MICROS_MAX, Pricing, local_date
 from tests.domain.deliveries import (
     CAMPAIGN_ID,

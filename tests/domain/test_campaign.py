@@ -50,7 +50,6 @@ from domain.errors import (
     WrongState,
 )
 from domain.events import (
-    AdvertiserTerms,
     CampaignActivated,
     CampaignArchived,
     CampaignChanged,
@@ -59,10 +58,9 @@ from domain.events import (
     CampaignEvent,
     CampaignExpired,
     CampaignPaused,
-    CampaignTerms,
     CreativeCreated,
-    CreativeTerms,
 )
+from domain.terms import AdvertiserTerms, CampaignTerms, CreativeTerms
 from domain.values import CapWindow, Pricing, Target
 from tests.domain.given import given
 from tests.domain.stored import stored

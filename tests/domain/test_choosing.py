@@ -17,8 +17,8 @@ from domain.ad_request import AdRequest, Blocked, Content, Geo, Placement, Priva
 from domain.advertiser import Advertiser
 from domain.campaign import Paused
 from domain.choosing import Snapshot, choose, eligible, index, members, of_campaigns
-from domain.events import AdvertiserTerms
 from domain.slot import Slot
+from domain.terms import AdvertiserTerms
 from domain.values import ContentRating, Pricing, Target, TimeSlot
 from tests.domain.catalogues import (
     ADVERTISER_ID,

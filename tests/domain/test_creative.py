@@ -42,7 +42,6 @@ from domain.errors import (
 )
 from domain.events import (
     CampaignCreated,
-    CampaignTerms,
     CreativeActivated,
     CreativeApproved,
     CreativeArchived,
@@ -52,8 +51,8 @@ from domain.events import (
     CreativeEvent,
     CreativePaused,
     CreativeSubmitted,
-    CreativeTerms,
 )
+from domain.terms import CampaignTerms, CreativeTerms
 from domain.values import ContentRating
 from tests.domain.given import Given, given
 from tests.domain.stored import stored

@@ -13,18 +13,18 @@ from msgspec import UNSET, Struct, inspect, structs
 from domain.advertiser import ChangeAdvertiser, CreateAdvertiser
 from domain.campaign import ChangeCampaign, CreateCampaign
 from domain.creative import ChangeCreative, CreateCreative, DenyCreative
-from domain.events import (
+from domain.events import Entry
+from domain.slot import ChangeSlot, CreateSlot
+from domain.terms import (
     AdvertiserChanges,
     AdvertiserTerms,
     CampaignChanges,
     CampaignTerms,
     CreativeChanges,
     CreativeTerms,
-    Entry,
     SlotChanges,
     SlotTerms,
 )
-from domain.slot import ChangeSlot, CreateSlot
 from tests.domain import strategies
 from tests.domain.shape import passes
 from tests.domain.stored import GOLDEN

@@ -6,8 +6,9 @@ from uuid import UUID
 import pytest
 
 from domain.errors import AlreadyExists, NotFound, TooManyKeys
-from domain.events import SlotChanged, SlotCreated, SlotKeyIssued, SlotKeyRevoked, SlotTerms
+from domain.events import SlotChanged, SlotCreated, SlotKeyIssued, SlotKeyRevoked
 from domain.slot import SLOT, ChangeSlot, CreateSlot, IssueSlotKey, RevokeSlotKey, Slot, SlotCommand
+from domain.terms import SlotTerms
 from tests.domain.given import given
 from tests.domain.shape import passes
 

@@ -4,8 +4,8 @@ from msgspec import structs
 
 from domain.advertiser import Advertiser
 from domain.choosing import index, of_subjects
-from domain.events import AdvertiserTerms
 from domain.frequency import Cap
+from domain.terms import AdvertiserTerms
 from domain.values import CapWindow
 from tests.domain.catalogues import (
     ADVERTISER_ID,

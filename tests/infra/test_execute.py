@@ -21,7 +21,7 @@ from domain.errors import (
     VersionConflict,
     WrongState,
 )
-from domain.events import CampaignTerms
+from domain.terms import CampaignTerms
 from infra import event_log
 from infra.batch import Idempotency, Receipt
 from infra.database import Pool

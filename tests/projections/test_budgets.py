@@ -11,12 +11,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from domain.decider import stream_of
-from domain.events import (
-    CampaignChanged,
-    ClickRecorded,
-    ImpressionRecorded,
-    ViewRecorded,
-)
+from domain.events import CampaignChanged, ClickRecorded, ImpressionRecorded, ViewRecorded
 from domain.values import local_date
 from infra.database import Pool
 from infra.event_log import Recorded

@@ -1,0 +1,198 @@
+"""What things are, field by field.
+
+`*Terms` hold the fields a thing is created with and `*Changes` those a change may set: the commands, the events and the
+read models are built on the same two, so each field is declared once as a fact and once as a change.
+"""
+
+from datetime import date
+from typing import Annotated, Literal
+from uuid import UUID
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from domain.values import (
+    AdType,
+    Audience,
+    CapWindow,
+    ContentRating,
+    Count,
+    CurrencyCode,
+    DisplayTime,
+    Email,
+    Line,
+    LongText,
+    Markup,
+    MediaType,
+    Micros,
+    Name,
+    Phone,
+    Pixels,
+    Pricing,
+    Target,
+    TimeSlot,
+    TimeZoneName,
+    WebUrl,
+    Words,
+)
+
+Availability = Literal["active", "inactive"]
+Priority = Annotated[int, Meta(ge=1, le=5, description="1 is served first, 5 last.")]
+Weight = Annotated[
+    int, Meta(ge=1, le=1_000, description="Chance relative to the other creatives of the same priority.")
+]
+Targets = Annotated[tuple[Target, ...], Meta(max_length=500, description="Any of them; empty means everywhere.")]
+TimeSlots = Annotated[tuple[TimeSlot, ...], Meta(max_length=24, description="Local times; empty means all day.")]
+MediaTypes = Annotated[tuple[MediaType, ...], Meta(min_length=1, max_length=5)]
+Seconds = Annotated[int, Meta(ge=1, le=604_800)]
+
+
+class AdvertiserTerms(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an advertiser is: who pays."""
+
+    name: Name
+    company_name: Line = ""
+    email: Email | None = None
+    phone: Phone | None = None
+    status: Availability = "active"
+
+
+class AdvertiserChanges(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The fields of an advertiser that a change sets."""
+
+    name: Name | UnsetType = UNSET
+    company_name: Line | UnsetType = UNSET
+    email: Email | None | UnsetType = UNSET
+    phone: Phone | None | UnsetType = UNSET
+    status: Availability | UnsetType = UNSET
+
+
+class CampaignTerms(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a campaign is: who is shown what, when, where, and for how much."""
+
+    advertiser_id: UUID
+    name: Name
+    description: LongText = ""
+    start_date: date
+    end_date: date | None = None
+    expiry_date: date | None = None
+    timezone: TimeZoneName = "UTC"
+    priority: Priority = 3
+    pricing: Pricing
+    currency: CurrencyCode
+    budget_micros: Micros | None = None
+    daily_budget_micros: Micros | None = None
+    impression_budget: Count | None = None
+    daily_impression_budget: Count | None = None
+    pacing: Literal["even", "asap"] = "asap"
+    max_view_count: Count | None = None
+    max_view_duration: CapWindow | None = None
+    targeting: Targets = ()
+    keywords: Words = ()
+    categories: Words = ()
+    blocked_categories: Words = ()
+
+
+class CampaignChanges(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The fields of a campaign that a change sets."""
+
+    name: Name | UnsetType = UNSET
+    description: LongText | UnsetType = UNSET
+    start_date: date | UnsetType = UNSET
+    end_date: date | None | UnsetType = UNSET
+    expiry_date: date | None | UnsetType = UNSET
+    timezone: TimeZoneName | UnsetType = UNSET
+    priority: Priority | UnsetType = UNSET
+    pricing: Pricing | UnsetType = UNSET
+    currency: CurrencyCode | UnsetType = UNSET
+    budget_micros: Micros | None | UnsetType = UNSET
+    daily_budget_micros: Micros | None | UnsetType = UNSET
+    impression_budget: Count | None | UnsetType = UNSET
+    daily_impression_budget: Count | None | UnsetType = UNSET
+    pacing: Literal["even", "asap"] | UnsetType = UNSET
+    max_view_count: Count | None | UnsetType = UNSET
+    max_view_duration: CapWindow | None | UnsetType = UNSET
+    targeting: Targets | UnsetType = UNSET
+    keywords: Words | UnsetType = UNSET
+    categories: Words | UnsetType = UNSET
+    blocked_categories: Words | UnsetType = UNSET
+
+
+class CreativeTerms(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a creative is: the thing that is shown, and where a click on it leads."""
+
+    campaign_id: UUID
+    name: Name
+    description: LongText = ""
+    ad_type: AdType
+    media_type: MediaType
+    media_url: WebUrl | None = None
+    media_content: Markup | None = None
+    width: Pixels | None = None
+    height: Pixels | None = None
+    duration_seconds: Seconds | None = None
+    alt_text: Line = ""
+    click_url: WebUrl
+    start_date: date | None = None
+    end_date: date | None = None
+    expiry_date: date | None = None
+    impression_duration: DisplayTime | None = None
+    in_view_duration: DisplayTime | None = None
+    time_slots: TimeSlots = ()
+    weight: Weight = 1
+    max_views: Count | None = None
+    content_rating: ContentRating = ContentRating()
+
+
+class CreativeChanges(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The fields of a creative that a change sets."""
+
+    name: Name | UnsetType = UNSET
+    description: LongText | UnsetType = UNSET
+    ad_type: AdType | UnsetType = UNSET
+    media_type: MediaType | UnsetType = UNSET
+    media_url: WebUrl | None | UnsetType = UNSET
+    media_content: Markup | None | UnsetType = UNSET
+    width: Pixels | None | UnsetType = UNSET
+    height: Pixels | None | UnsetType = UNSET
+    duration_seconds: Seconds | None | UnsetType = UNSET
+    alt_text: Line | UnsetType = UNSET
+    click_url: WebUrl | UnsetType = UNSET
+    start_date: date | None | UnsetType = UNSET
+    end_date: date | None | UnsetType = UNSET
+    expiry_date: date | None | UnsetType = UNSET
+    impression_duration: DisplayTime | None | UnsetType = UNSET
+    in_view_duration: DisplayTime | None | UnsetType = UNSET
+    time_slots: TimeSlots | UnsetType = UNSET
+    weight: Weight | UnsetType = UNSET
+    max_views: Count | None | UnsetType = UNSET
+    content_rating: ContentRating | UnsetType = UNSET
+
+
+class SlotTerms(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a slot is: a place on a page, in an app or in a programme where a creative can be shown."""
+
+    name: Name
+    ad_type: AdType
+    width: Pixels | None = None
+    height: Pixels | None = None
+    media_types: MediaTypes = ("image", "html", "text")
+    floor_cpm_micros: Micros = 0
+    max_rating: Audience = "mature"
+    hold_seconds: Seconds = 60
+    token_seconds: Seconds = 86_400
+    status: Availability = "active"
+
+
+class SlotChanges(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The fields of a slot that a change sets."""
+
+    name: Name | UnsetType = UNSET
+    ad_type: AdType | UnsetType = UNSET
+    width: Pixels | None | UnsetType = UNSET
+    height: Pixels | None | UnsetType = UNSET
+    media_types: MediaTypes | UnsetType = UNSET
+    floor_cpm_micros: Micros | UnsetType = UNSET
+    max_rating: Audience | UnsetType = UNSET
+    hold_seconds: Seconds | UnsetType = UNSET
+    token_seconds: Seconds | UnsetType = UNSET
+    status: Availability | UnsetType = UNSET
