@@ -6,12 +6,10 @@ exists. `choose` is pure: the same snapshot, request, moment and draw give the s
 can repeat it.
 """
 
-import re
-from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
-from itertools import accumulate, product
+from itertools import product
 from types import MappingProxyType
 from typing import Final, TypeVar
 from uuid import UUID
@@ -24,6 +22,7 @@ from domain.advertiser import Advertiser
 from domain.budget import is_limited
 from domain.campaign import Active, Campaign
 from domain.creative import Creative
+from domain.drawing import Urn, bitset, drawn, urn_of
 from domain.frequency import Cap, window_seconds
 from domain.iso import alpha_2
 from domain.rating import audience_of
@@ -43,9 +42,6 @@ Format = tuple[AdType, int | None, int | None, frozenset[MediaType], Audience, i
 EVERYWHERE: Final[Place] = (None, None, None, None)
 _FOREVER: Final = 2**62
 """A moment, in seconds since 1970, after every flight."""
-
-_NOT_ZERO: Final = re.compile(rb"[^\0]")
-_NUMBERS: Final = tuple(tuple(number for number in range(8) if octet >> number & 1) for octet in range(256))
 
 
 class Candidate(Struct, frozen=True, kw_only=True):
@@ -68,7 +64,7 @@ class Lineup(Struct, frozen=True, kw_only=True):
     """The candidates that fit the slots of one format, indexed; every mapping's value is a bitset over `candidates`."""
 
     candidates: tuple[Candidate, ...]
-    weights: tuple[int, ...]
+    urn: Urn
     by_place: Mapping[Place, int]
     by_advertiser: Mapping[UUID, int]
     by_campaign: Mapping[UUID, int]
@@ -187,24 +183,13 @@ def choose(snapshot: Snapshot, bits: int, placement: Placement, now: datetime, d
         return
     second = int(now.timestamp())
     for of_priority in lineup.by_priority:
-        numbers = members(bits & of_priority)
-        weights = [lineup.weights[number] for number in numbers]
-        while numbers:
-            totals = list(accumulate(weights))
-            draw, ticket = divmod(draw, totals[-1])
-            drawn = bisect_right(totals, ticket)
-            candidate = lineup.candidates[numbers[drawn]]
-            del numbers[drawn], weights[drawn]
+        left = bits & of_priority
+        while left:
+            number, draw = drawn(lineup.urn, left, draw)
+            left &= ~(1 << number)
+            candidate = lineup.candidates[number]
             if candidate.starts_at <= second < candidate.ends_at and _is_time(candidate, now):
                 yield candidate
-
-
-def members(bits: int) -> list[int]:
-    """Return the numbers of the bits that are set, lowest first."""
-    octets = bits.to_bytes((bits.bit_length() + 7) // 8, "little")
-    return [
-        8 * found.start() + number for found in _NOT_ZERO.finditer(octets) for number in _NUMBERS[octets[found.start()]]
-    ]
 
 
 def _format(slot: SlotTerms) -> Format:
@@ -223,7 +208,7 @@ def _lineup(slot: SlotTerms, of_shape: Iterable[Candidate]) -> Lineup:
     by_priority = _bits((c.campaign.priority,) for c in candidates)
     return Lineup(
         candidates=candidates,
-        weights=tuple(c.creative.weight for c in candidates),
+        urn=urn_of([c.creative.weight for c in candidates]),
         by_place=_bits(_places(c.campaign.targeting) for c in candidates),
         by_advertiser=_bits((c.campaign.advertiser_id,) for c in candidates),
         by_campaign=_bits((c.campaign_id,) for c in candidates),
@@ -311,13 +296,4 @@ def _bits(keys_of_each: Iterable[Iterable[K]]) -> dict[K, int]:
     for number, keys in enumerate(keys_of_each):
         for key in keys:
             numbers[key].append(number)
-    return {key: _bitset(of_key) for key, of_key in numbers.items()}
-
-
-def _bitset(numbers: Iterable[int]) -> int:
-    octets = bytearray()
-    for number in numbers:
-        if number >> 3 >= len(octets):
-            octets.extend(bytes((number >> 3) + 1 - len(octets)))
-        octets[number >> 3] |= 1 << (number & 7)
-    return int.from_bytes(octets, "little")
+    return {key: bitset(of_key) for key, of_key in numbers.items()}

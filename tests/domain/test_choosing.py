@@ -16,7 +16,7 @@ from msgspec import structs
 from domain.ad_request import AdRequest, Blocked, Content, Geo, Placement, Privacy, Site
 from domain.advertiser import Advertiser
 from domain.campaign import Paused
-from domain.choosing import Snapshot, choose, eligible, index, members, of_campaigns
+from domain.choosing import Snapshot, choose, eligible, index, of_campaigns
 from domain.slot import Slot
 from domain.terms import AdvertiserTerms
 from domain.values import ContentRating, Pricing, Target, TimeSlot
@@ -382,13 +382,6 @@ def test_keys_open_the_active_slots() -> None:
     assert snapshot.position == 7
     assert snapshot.slots == {SLOT_ID: SLOT}
     assert snapshot.slot_by_key_sha256 == {"aa": SLOT_ID, "bb": SLOT_ID}
-
-
-@law
-@for_all(numbers=st.sets(st.integers(0, 300)))
-def test_members_are_the_bits_that_are_set(numbers: set[int]) -> None:
-    """The numbers of a bitset come out lowest first."""
-    assert list(members(sum(1 << number for number in numbers))) == sorted(numbers)
 
 
 def test_the_campaigns_of_an_inactive_advertiser_rest() -> None:
