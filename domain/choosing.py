@@ -25,6 +25,7 @@ from domain.creative import Creative
 from domain.drawing import Urn, bitset, drawn, urn_of
 from domain.frequency import Cap, window_seconds
 from domain.iso import alpha_2
+from domain.pacing import Pace
 from domain.rating import audience_of
 from domain.slot import Slot
 from domain.terms import CampaignTerms, CreativeTerms, SlotTerms
@@ -76,7 +77,10 @@ class Lineup(Struct, frozen=True, kw_only=True):
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):
-    """What can be served at one position of the log: the active slots, and the lineup of each."""
+    """What can be served at one position of the log: the active slots, and the lineup of each.
+
+    `paces` holds the campaigns that are paced; others are served as soon as possible.
+    """
 
     position: int = 0
     slots: Mapping[UUID, SlotTerms] = {}
@@ -84,6 +88,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     lineups: Mapping[UUID, Lineup] = {}
     limited: frozenset[UUID] = frozenset()
     caps: Mapping[UUID, Cap] = {}
+    paces: Mapping[UUID, Pace] = {}
 
 
 def index(
