@@ -22,6 +22,7 @@ from api.campaigns import CampaignController
 from api.creatives import CreativeController
 from api.deadline import bounded
 from api.decisions import DecisionController
+from api.express import expressed
 from api.guard import behind_proxies, guarded
 from api.lifeline import hung_on
 from api.observe import observed
@@ -97,7 +98,8 @@ def create_app(configured: Settings | None = None) -> Litestar:
         debug=False,
     )
     documentation.complete(app)
-    app.asgi_handler = behind_proxies(observed(bounded(_guarded(app.asgi_handler, found))), found.trusted_proxies)
+    ordinary = _guarded(expressed(app.asgi_handler, app), found)
+    app.asgi_handler = behind_proxies(observed(bounded(ordinary)), found.trusted_proxies)
     return app
 
 

@@ -32,6 +32,7 @@ SLOT_KEY: Final[tuple[SecurityRequirement, ...]] = ({"slot_key": []},)
 
 _NOTHING: Final[AbstractSet[UUID]] = frozenset()
 
+DECISIONS_PATH: Final = "/ads/v1/decisions"
 IMPRESSION_PATH: Final = "/ads/v1/i/"
 VIEW_PATH: Final = "/ads/v1/v/"
 CLICK_PATH: Final = "/ads/v1/c/"
@@ -90,10 +91,7 @@ class DecisionController(Controller):
     @post("/decisions", operation_id="decide", status_code=200, security=SLOT_KEY, responses=problems.DECIDING)
     async def decide(self, data: RequestBody[AdRequest], request: Request[Any, Any, Any]) -> DecisionResponse:
         """Choose creatives for the placements of a page; the first impression of each is held for a while."""
-        services = services_of(request)
-        slot_of(request, services)
-        page = _Page(services, data, _base_url(services, request))
-        return DecisionResponse(id=data.id, decisions=[page.fill(number) for number in range(len(data.placements))])
+        return decide(services_of(request), data, bearer(request), str(request.base_url).rstrip("/"))
 
     @get("/slots", operation_id="list_ad_slots", security=SLOT_KEY, responses=problems.REPORTING)
     async def list_slots(self, request: Request[Any, Any, Any]) -> list[AdSlot]:
@@ -104,6 +102,16 @@ class DecisionController(Controller):
             AdSlot(id=slot_id, name=slot.name, ad_type=slot.ad_type, width=slot.width, height=slot.height)
             for slot_id, slot in services.serving.snapshot.slots.items()
         ]
+
+
+def decide(services: Services, request: AdRequest, slot_key: str, base_url: str) -> DecisionResponse:
+    """Choose creatives for the placements of a page; raise Unauthenticated or UnknownReference with nothing held.
+
+    `base_url` is the address that was asked: beacons go to the same, unless the settings name another.
+    """
+    _slot_of_key(services, slot_key)
+    page = _Page(services, request, services.settings.public_url or base_url)
+    return DecisionResponse(id=request.id, decisions=[page.fill(number) for number in range(len(request.placements))])
 
 
 class _Page:
@@ -232,11 +240,11 @@ class _Page:
 
 def slot_of(request: Request[Any, Any, Any], services: Services) -> UUID:
     """Return the slot whose key a request carries; raise Unauthenticated."""
-    slot_id = services.serving.snapshot.slot_by_key_sha256.get(digest(bearer(request)))
+    return _slot_of_key(services, bearer(request))
+
+
+def _slot_of_key(services: Services, slot_key: str) -> UUID:
+    slot_id = services.serving.snapshot.slot_by_key_sha256.get(digest(slot_key))
     if slot_id is None:
         raise Unauthenticated
     return slot_id
-
-
-def _base_url(services: Services, request: Request[Any, Any, Any]) -> str:
-    return services.settings.public_url or str(request.base_url).rstrip("/")

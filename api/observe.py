@@ -57,7 +57,7 @@ def _named(scope: HTTPScope) -> str:
 
 def _note(scope: HTTPScope, name: str, status: int, seconds: float) -> None:
     # The operation, not the path: paths of ad slots carry tokens.
-    operation = getattr(scope.get("route_handler"), "operation_id", None) or "unmatched"
+    operation = scope.get("operation_id") or getattr(scope.get("route_handler"), "operation_id", None) or "unmatched"
     metrics.request_counter(operation, status).inc()
     metrics.request_seconds(operation).observe(seconds)
     log.info(
