@@ -155,6 +155,22 @@ class ClickRecorded(DeliveryRecorded, frozen=True, kw_only=True, tag="click_reco
     """A creative was clicked."""
 
 
+class RequestTally(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What became of the creatives that a slot asked for in a country: how many it got, and why it got no more."""
+
+    slot_id: UUID
+    country: str | None = None
+    fills: int = 0
+    no_fill: dict[str, int] = {}
+
+
+class RequestsTallied(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="requests_tallied"):
+    """What one worker was asked for within an hour (its start, in UTC), since it last said so."""
+
+    hour: datetime
+    lines: tuple[RequestTally, ...]
+
+
 class LogKeyReplaced(Struct, frozen=True, kw_only=True, tag="log_key_replaced"):
     """From now on the log is signed with another key; both are verifier keys of signed notes."""
 
@@ -189,7 +205,14 @@ CreativeEvent = (
 SlotEvent = SlotCreated | SlotChanged | SlotKeyIssued | SlotKeyRevoked
 DeliveryEvent = ImpressionRecorded | ViewRecorded | ClickRecorded
 Event = (
-    AdvertiserEvent | CampaignEvent | CreativeEvent | SlotEvent | DeliveryEvent | LogKeyReplaced | ProjectionCompared
+    AdvertiserEvent
+    | CampaignEvent
+    | CreativeEvent
+    | SlotEvent
+    | DeliveryEvent
+    | RequestsTallied
+    | LogKeyReplaced
+    | ProjectionCompared
 )
 
 

@@ -15,7 +15,7 @@ from psycopg.rows import DictRow
 from domain.budget import Budget, DeliveryKind
 from domain.decider import stream_of
 from domain.delivery import EVENT_OF, concerned, viewings_of
-from domain.events import DeliveryRecorded, FundsDeposited, FundsWithdrawn
+from domain.events import DeliveryRecorded, FundsDeposited, FundsWithdrawn, RequestsTallied
 from domain.frequency import Viewing
 from domain.leasing import LEASE_SECONDS
 from infra import event_log
@@ -27,6 +27,9 @@ CONFIRMED_PER_NOTIFICATION: Final = 200
 """A payload holds less than 8,000 bytes, and an id takes 33."""
 
 Cursor = AsyncCursor[DictRow]
+
+_TRAFFIC: Final = (DeliveryRecorded, RequestsTallied)
+"""What no admin's read has to wait for."""
 
 _KIND_BY_TAG: Final[dict[str, DeliveryKind]] = {
     str(event_type.__struct_config__.tag): kind for kind, event_type in EVENT_OF.items()
@@ -231,11 +234,11 @@ async def _hear(
 async def _write(connection: Connection, ledger_id: UUID, head: Head, planned: Plan) -> None:
     now = planned.now
     if planned.entries:
-        commands = sum(not isinstance(entry.event, DeliveryRecorded) for entry in planned.entries)  # they come first
+        commands = [n for n, each in enumerate(planned.entries, 1) if not isinstance(each.event, _TRAFFIC)]
         moved = {
             "ledger_id": ledger_id,
             "position": head.position + len(planned.entries),
-            "command_position": head.position + commands if commands else head.command_position,
+            "command_position": head.position + commands[-1] if commands else head.command_position,
             "recorded_at": now,
         }
         await connection.execute(

@@ -20,6 +20,9 @@ from infra.database import Connection
 CHANNEL: Final = "ledger_appended"
 """Where one notification a batch says that a ledger has grown; its payload is the ledger's id."""
 
+CATALOGUE: Final = "stream_id !~~ 'decision-%%' AND stream_id !~~ 'requests-%%'"
+"""What tells the entries of commands, which make the catalogue, from those of traffic: the predicate of an index."""
+
 ENTRY_BYTES_MAX: Final = 60_000
 PAGE_ENTRIES: Final = 5_000
 
@@ -185,10 +188,10 @@ async def read_texts(
 ) -> list[Text]:
     """Return up to `limit` entries after a position, none of them after `until`, in order.
 
-    `catalogue_only` leaves the deliveries out; `event_type`, `stream` and `actor` leave only those of one.
+    `catalogue_only` leaves the deliveries and tallies out; `event_type`, `stream` and `actor` leave only those of one.
     """
     # The predicate is that of a partial index: the catalogue is read without passing over millions of deliveries.
-    conditions = "AND stream_id !~~ 'decision-%%'" if catalogue_only else ""
+    conditions = f"AND {CATALOGUE}" if catalogue_only else ""
     conditions += " AND position <= %(until)s" if until is not None else ""
     conditions += " AND type = %(event_type)s" if event_type is not None else ""
     conditions += " AND stream_id = %(stream)s" if stream is not None else ""
@@ -214,11 +217,11 @@ async def read_texts(
 
 
 async def read_last(connection: Connection, ledger_id: UUID, kind: type[Event], *, limit: int) -> list[Recorded]:
-    """Return the last entries of a type that is no delivery, in order."""
+    """Return the last entries of a type that commands write, in order."""
     cursor = await connection.execute(
-        """
+        f"""
         SELECT position, entry::text AS entry FROM events
-        WHERE ledger_id = %s AND stream_id !~~ 'decision-%%' AND type = %s ORDER BY position DESC LIMIT %s
+        WHERE ledger_id = %s AND {CATALOGUE} AND type = %s ORDER BY position DESC LIMIT %s
         """,
         (ledger_id, str(kind.__struct_config__.tag), limit),
     )
@@ -227,7 +230,7 @@ async def read_last(connection: Connection, ledger_id: UUID, kind: type[Event], 
 
 
 async def read_catalogue(connection: Connection, ledger_id: UUID, position: int) -> AsyncIterator[Recorded]:
-    """Yield every entry after a position but the deliveries, in order."""
+    """Yield every entry after a position but those of traffic, in order."""
     while page := await read_texts(connection, ledger_id, position, catalogue_only=True):
         for text in page:
             yield Recorded(position=text.position, entry=decode_entry(text.entry))

@@ -30,7 +30,7 @@ TYPES: Final = {
     *("creative_created", "creative_changed", "creative_submitted", "creative_approved", "creative_denied"),
     *("creative_activated", "creative_paused", "creative_archived"),
     *("slot_created", "slot_changed", "slot_key_issued", "slot_key_revoked"),
-    *("log_key_replaced", "projection_compared"),
+    *("requests_tallied", "log_key_replaced", "projection_compared"),
 }
 LIMITS: Final = (  # each with what must not exceed it
     ("budget_micros", "spent_micros"),
@@ -135,6 +135,7 @@ class Recount:
         self.campaigns: dict[str, Campaign] = {}
         self.funds: dict[str, dict[str, Any]] = {}
         self.deliveries = Deliveries(urandom(32))
+        self.requests = self.deliveries.beside()
         self._report = report
         self._streams = Streams()
         self._time = datetime.min.replace(tzinfo=UTC)
@@ -162,6 +163,8 @@ class Recount:
                 self._set(position, said, event)
             elif kind in {"funds_deposited", "funds_withdrawn"}:
                 self._fund(position, said, event)
+            elif kind == "requests_tallied":
+                self._tally(event)
         except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError, StructError) as error:
             self._report.wrong("structure", f"it cannot be understood: {error!r}", position)
             return None
@@ -192,14 +195,21 @@ class Recount:
 
     def check_deliveries(self, said: Deliveries) -> None:
         """Compare deliveries with what the entries lead to, also the hours and places in each group."""
-        right = self.deliveries.groups
+        self._compare("deliveries", said, self.deliveries)
+
+    def check_requests(self, said: Deliveries) -> None:
+        """Compare what slots asked for with what the entries lead to, also the hours and countries in each group."""
+        self._compare("requests", said, self.requests)
+
+    def _compare(self, what: str, said: Deliveries, entered: Deliveries) -> None:
+        right = entered.groups
         for group in sorted(said.groups.keys() | right.keys()):
             self._report.checked["reports"] += 1
             left, expected = said.groups.get(group, [0] * 5), right.get(group, [0] * 5)
             if left[:-1] != expected[:-1]:
-                self._report.wrong("reports", f"deliveries of {group}: {left[:-1]} are said, {expected[:-1]} are right")
+                self._report.wrong("reports", f"{what} of {group}: {left[:-1]} are said, {expected[:-1]} are right")
             elif left != expected:
-                self._report.wrong("reports", f"deliveries of {group}: other hours or places are said")
+                self._report.wrong("reports", f"{what} of {group}: other hours or places are said")
 
     def _set(self, position: int, said: dict[str, Any], event: dict[str, Any]) -> None:
         campaign_id = said["stream"].removeprefix("campaign-")
@@ -241,6 +251,17 @@ class Recount:
         campaign["position"] = position
         if billed:
             self._check_limits(position, campaign)
+
+    def _tally(self, event: dict[str, Any]) -> None:
+        hour = datetime.fromisoformat(event["hour"])
+        for line in event["lines"]:
+            outcomes = {"": line.get("fills", 0), **line.get("no_fill", {})}
+            if {type(count) for count in outcomes.values()} != {int} or min(outcomes.values()) < 0:
+                raise ValueError(outcomes)
+            for reason, count in outcomes.items():
+                if count:
+                    group, place = (event["hour"][:10], line["slot_id"], reason), [line.get("country") or ""]
+                    self.requests.add(group, f"{hour:%Y-%m-%dT%H}", place, [count])
 
     def _fund(self, position: int, said: dict[str, Any], event: dict[str, Any]) -> None:
         advertiser_id = said["stream"].removeprefix("advertiser-")

@@ -14,7 +14,7 @@ from domain.decider import begun, named_fields
 from domain.events import CampaignChanged, CampaignCreated
 from domain.values import local_date
 from infra.database import Connection
-from infra.event_log import Recorded, decode_entry
+from infra.event_log import CATALOGUE, Recorded, decode_entry
 from infra.tables import metadata
 from projections.counting import DELIVERIES, Counting, Cut, Span, conditions, counted, parameters, row_of
 from projections.rows import ReadModel, load, subject_of, upsert
@@ -138,10 +138,10 @@ KEY: Final = f"""
     THEN '{CAMPAIGN.thing}-' || (entry #>> '{{event,campaign_id}}') ELSE stream_id END
 """
 
-_COMMANDS: Final = """
+_COMMANDS: Final = f"""
     SELECT position, entry::text AS entry FROM events
     WHERE ledger_id = %(ledger_id)s AND position > %(after)s AND position <= %(until)s
-        AND stream_id !~~ 'decision-%%' AND type IN ('campaign_created', 'campaign_changed') {}
+        AND {CATALOGUE} AND type IN ('campaign_created', 'campaign_changed') {{}}
     ORDER BY position
 """
 

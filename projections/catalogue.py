@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from projections import advertisers, budgets, campaigns, creatives, delivery, history, slots
+from projections import advertisers, budgets, campaigns, creatives, delivery, history, requests, slots
 from projections.runner import AnyProjection
 
 PROJECTIONS: Final[tuple[AnyProjection, ...]] = (
@@ -14,6 +14,7 @@ PROJECTIONS: Final[tuple[AnyProjection, ...]] = (
     budgets.PROJECTION,
     delivery.PROJECTION,
     history.PROJECTION,
+    requests.PROJECTION,
 )
 
 

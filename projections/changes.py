@@ -9,7 +9,7 @@ from msgspec import Struct
 from domain.decider import stream_of
 from domain.errors import Refusal
 from infra.database import Connection, connect
-from infra.event_log import read_streams
+from infra.event_log import CATALOGUE, read_streams
 from projections import campaigns, delivery
 from projections.campaigns import CampaignRow
 from projections.delivery import DeliveryQuery, DeliveryReport
@@ -67,10 +67,10 @@ async def read_changes(
 async def _touched(connection: Connection, ledger_id: UUID, after: int, until: int) -> set[UUID]:
     """Return the campaigns about which commands wrote something."""
     cursor = await connection.execute(
-        """
+        f"""
         SELECT DISTINCT stream_id FROM events
         WHERE ledger_id = %(ledger_id)s AND position > %(after)s AND position <= %(until)s
-            AND stream_id !~~ 'decision-%%' AND stream_id LIKE %(streams)s
+            AND {CATALOGUE} AND stream_id LIKE %(streams)s
         """,
         {"ledger_id": ledger_id, "after": after, "until": until, "streams": f"{campaigns.READ_MODEL.thing}-%"},
     )

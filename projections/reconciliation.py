@@ -20,10 +20,11 @@ from infra.database import Connection, composed
 from infra.event_log import Recorded, decode_entry, read_head
 from infra.recount import COUNTS, DELIVERIES, GROUP, PLACE, Recount
 from infra.verifier import Policy, Report, Signed, Tree, signed_trees
-from projections import budgets, campaigns, delivery, history
+from projections import budgets, campaigns, delivery, history, requests
 from projections.budgets import SpendingRow
 from projections.delivery import DeliveryRow
 from projections.history import HistoryRow
+from projections.requests import RequestRow
 from projections.rows import subject_of
 from projections.statements import THINGS
 
@@ -176,7 +177,7 @@ class _Inspection:
             if column != value:
                 detail = f"the column {name} says {column!r}, the entry {value!r}"
                 self._report.wrong("columns", detail, row["position"])
-        if said["event"]["type"] not in DELIVERIES:
+        if said["event"]["type"] not in DELIVERIES and said["event"]["type"] != "requests_tallied":
             self._fold(row["position"], row["entry"])
 
     def _fold(self, position: int, entry: str) -> None:
@@ -208,6 +209,8 @@ class _Inspection:
                 self._recount.check_budgets(map(msgspec.to_builtins, rows))
             elif projection == delivery.PROJECTION.name:
                 await self._compare_deliveries()
+            elif projection == requests.PROJECTION.name:
+                await self._compare_requests()
             elif projection == history.PROJECTION.name:
                 stored = await self._table(history.histories, HistoryRow)
                 upto = {key: row for key, row in self._histories.items() if row.position <= position}
@@ -249,6 +252,13 @@ class _Inspection:
                 group = tuple(str(row[name]) for name in GROUP)
                 said.add(group, row["hour"], [row[name] for name in PLACE], [row[name] for name in COUNTS])
         self._recount.check_deliveries(said)
+
+    async def _compare_requests(self) -> None:
+        said = self._recount.requests.beside()
+        for row in await self._table(requests.ad_requests, RequestRow):
+            hour = f"{row.hour:%Y-%m-%dT%H}"
+            said.add((hour[:10], str(row.slot_id), row.reason), hour, [row.country], [row.requests])
+        self._recount.check_requests(said)
 
     async def _compare_budgets(self) -> None:
         rows = await self._rows("SELECT * FROM budgets WHERE ledger_id = %s")

@@ -1,7 +1,7 @@
 """The reports as of a position, folded from exported entries: there need be no database."""
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC
+from datetime import UTC, datetime
 from heapq import merge
 from itertools import groupby
 from operator import itemgetter
@@ -11,7 +11,7 @@ from typing import IO, Any, Final
 from uuid import UUID
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from domain.events import (
     CampaignChanged,
@@ -19,14 +19,16 @@ from domain.events import (
     ClickRecorded,
     DeliveryRecorded,
     ImpressionRecorded,
+    RequestsTallied,
     ViewRecorded,
 )
 from infra.accounts import Book
 from infra.event_log import Recorded, decode_entry
 from infra.inspection import ACCOUNTS, BUDGETS, DELIVERIES
-from projections import advertisers, budgets, campaigns, creatives, delivery, history, slots
+from projections import advertisers, budgets, campaigns, creatives, delivery, history, requests, slots
 from projections.budgets import SpendingRow, Spent
 from projections.delivery import BILLED, DeliveryRow
+from projections.requests import RequestRow
 from projections.rows import ReadModel, subject_of
 
 THINGS: Final[tuple[ReadModel[Any], ...]] = (
@@ -157,11 +159,24 @@ def rows_of(name: str, entries: Iterable[tuple[int, bytes]]) -> list[Struct]:
         made = fold(entries)
         by_campaign = [made.spendings[key] for key in sorted(made.spendings)]
         return list(made.deliveries.rows()) if name == delivery.PROJECTION.name else list(by_campaign)
+    if name == requests.PROJECTION.name:
+        return list(_requests(entries))
     model = next((each for each in THINGS if each.projection == name), None)
     rows: dict[Any, Struct] = {}
     for position, entry in entries:
         if b'"stream":"decision-' not in entry[:40]:
             _fold_into(rows, model, Recorded(position=position, entry=decode_entry(entry)))
+    return [rows[key] for key in sorted(rows)]
+
+
+def _requests(entries: Iterable[tuple[int, bytes]]) -> list[RequestRow]:
+    rows: dict[tuple[datetime, UUID, str, str], RequestRow] = {}
+    for _, entry in entries:
+        if b'"stream":"requests-' in entry[:40] and isinstance(event := decode_entry(entry).event, RequestsTallied):
+            for row in requests.rows_of(event):
+                key = (row.hour, row.slot_id, row.country, row.reason)
+                known = rows.get(key)
+                rows[key] = structs.replace(row, requests=row.requests + known.requests) if known else row
     return [rows[key] for key in sorted(rows)]
 
 

@@ -25,6 +25,8 @@ from domain.events import (
     CreativeSubmitted,
     FundsDeposited,
     FundsWithdrawn,
+    RequestsTallied,
+    RequestTally,
     SlotCreated,
 )
 from domain.values import Pricing
@@ -60,6 +62,8 @@ CAMPAIGNS: Final[tuple[tuple[Pricing, dict[str, Any]], ...]] = (
 PAYER: Final = UUID("01900000-0000-7000-8000-000000000002")
 PAYS_IN_ADVANCE: Final = 3
 """The campaign of another advertiser, who deposits money after the first batch, and not enough for the evening."""
+
+WORKER: Final = UUID("01900000-0000-7000-8000-000000000003")
 
 FUNDS_MOVED: Final = (
     FundsDeposited(amount_micros=130_000, currency="EUR"),
@@ -111,7 +115,8 @@ async def spend(connection: Connection, *, batches: int = DELIVERY_BATCHES) -> N
     for batch in range(batches):
         now = BEGAN + timedelta(minutes=25 * (batch + 1))
         deliveries = list(_shown(random, tickets, now))
-        await commit(connection, ledger_id, [recording(ledger_id, *deliveries)], at(now))
+        tallied = appending(ledger_id, WORKER, _asked(batch, slot_id, now), after=batch, thing="requests")
+        await commit(connection, ledger_id, [recording(ledger_id, *deliveries), tallied], at(now))
         if batch == 0:
             raised = CampaignChanged(name="Renamed", budget_micros=90_000)
             change = appending(ledger_id, tickets[0].campaign_id, raised, after=2)
@@ -217,6 +222,14 @@ def _setting_up(ledger_id: UUID, advertiser_id: UUID, slot_id: UUID) -> list[Req
         appending(ledger_id, PAYER, AdvertiserCreated(name="Trains"), thing="advertiser"),
         appending(ledger_id, slot_id, stored(SlotCreated), thing="slot"),
     ]
+
+
+def _asked(batch: int, slot_id: UUID, now: datetime) -> RequestsTallied:
+    lines = [
+        RequestTally(slot_id=slot_id, country=country, fills=10 * batch + at, no_fill={"no_budget": 1})
+        for at, country in enumerate(("CN", "DE", None))
+    ]
+    return RequestsTallied(hour=now.replace(minute=0), lines=tuple(lines))
 
 
 def _shown(random: Random, tickets: list[Ticket], now: datetime) -> Iterator[Delivery]:

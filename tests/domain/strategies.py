@@ -287,6 +287,15 @@ creative_commands: Final = evenly(drafted_creatives, *[changes(ChangeCreative, C
 slot_commands: Final = evenly(
     made(CreateSlot, SLOT), changes(ChangeSlot, SLOT), made(IssueSlotKey, KEY), made(RevokeSlotKey, KEY)
 )
+request_tallies: Final = made(
+    events.RequestTally,
+    {
+        "slot_id": st.uuids(),
+        "country": NONE | st.sampled_from(["CN", "DE"]),
+        "fills": counts,
+        "no_fill": st.dictionaries(st.sampled_from(["no_budget", "paced", "frequency_capped"]), counts),
+    },
+)
 _FIELDS_BY_BEGINNING_OF_TAG: Final[Mapping[str, Fields]] = {
     "advertiser": ADVERTISER,
     "funds": FUNDS,
@@ -294,6 +303,7 @@ _FIELDS_BY_BEGINNING_OF_TAG: Final[Mapping[str, Fields]] = {
     "creative": CREATIVE | {"reason": long_texts},
     "slot": SLOT | KEY,
     "projection": {"projection": long_texts} | dict.fromkeys(("version", "as_of", "rows", "differing_keys"), counts),
+    "requests": {"hour": utc_times, "lines": st.lists(request_tallies, max_size=3).map(tuple)},
     "log": dict.fromkeys(("old_key", "new_key"), long_texts),
     **dict.fromkeys(("impression", "view", "click"), DELIVERY),
 }

@@ -4,7 +4,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from infra.database import Connection
-from projections import advertisers, budgets, campaigns, creatives, delivery, history, slots
+from projections import advertisers, budgets, campaigns, creatives, delivery, history, requests, slots
 from projections.catalogue import PROJECTIONS
 from projections.runner import catch_up
 
@@ -15,6 +15,7 @@ TABLES: Final = (
     creatives.creatives,
     delivery.deliveries,
     history.histories,
+    requests.ad_requests,
     slots.slots,
 )
 

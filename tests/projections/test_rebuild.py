@@ -2,14 +2,14 @@
 
 import asyncio
 from typing import Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from msgspec import structs
 
 from domain.advertiser import ADVERTISER
 from domain.decider import stream_of
-from domain.events import AdvertiserChanged, AdvertiserCreated, CampaignChanged
+from domain.events import AdvertiserChanged, AdvertiserCreated, CampaignChanged, RequestsTallied
 from infra import clock
 from infra.database import Connection, Pool, connect
 from infra.event_log import Recorded, encode_entry
@@ -57,6 +57,8 @@ async def lived_in(connection: Connection) -> UUID:
     for number in range(20):
         event = stored(AdvertiserCreated)
         await committed(connection, ledger_id, appending(ledger_id, UUID(int=number), event, thing=ADVERTISER.thing))
+    asked = appending(ledger_id, uuid4(), stored(RequestsTallied), stored(RequestsTallied), thing="requests")
+    await committed(connection, ledger_id, asked)
     await delivered(connection, ledger_id, 30)
     await caught_up(connection)
     return ledger_id
