@@ -40,6 +40,7 @@ from infra.beacon_tokens import BeaconTokens
 from infra.database import open_pool
 from infra.rate_limits import RateLimits, SharedCounts
 from infra.settings import Settings
+from infra.tallying import Tallying
 from infra.writer import Log, Writer
 from projections.serving import Serving
 
@@ -142,6 +143,8 @@ async def serving(url: str, found: Settings) -> AsyncIterator[Services]:
         writing = asyncio.create_task(writer.run(), name="writer")
         following = asyncio.create_task(catalogue.follow(url), name="serving")
         stocking = asyncio.create_task(catalogue.keep_stocked(writer), name="stock")
+        tallying = Tallying(ledger_id, holds.worker, catalogue.tally)
+        telling = asyncio.create_task(tallying.keep(writer), name="tally")
         of_ledger = ledger_keys.of_ledger(secrets, ledger_id)
         try:
             yield Services(
@@ -157,7 +160,7 @@ async def serving(url: str, found: Settings) -> AsyncIterator[Services]:
                 issuer=found.public_url or ISSUER_WITHOUT_URL,
             )
         finally:
-            for task in (following, stocking):
+            for task in (following, stocking, telling):
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task

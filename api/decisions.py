@@ -163,6 +163,11 @@ class _Page:
             metrics.decision_counter("filled").inc(len(ads))
         if missing := placement.count - len(ads):
             metrics.decision_counter(reason).inc(missing)
+        if not self._request.test:
+            asked, filled, second = placement.count, len(ads), int(self._now.timestamp())
+            self._serving.tally.add(
+                placement.slot_id, self._country, second=second, asked=asked, filled=filled, reason=reason
+            )
         return PlacementDecision(placement_id=placement.id, ads=ads, no_bid_reason=reason if missing else None)
 
     def _slot(self, number: int, placement: Placement) -> SlotTerms:

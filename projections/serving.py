@@ -20,6 +20,7 @@ from domain.frequency import VIEWERS_MAX, Viewings
 from domain.holds import Holds
 from domain.leasing import Want
 from domain.slot import SLOT, Slot
+from domain.tally import Tally
 from infra.batch import Leasing
 from infra.commit import worker_channel
 from infra.database import Connection, connect
@@ -58,6 +59,7 @@ class Serving:
         self._slots: dict[UUID, Slot] = {}
         self._advertisers: dict[UUID, Advertiser] = {}
         self.viewings: Final = Viewings()
+        self.tally: Final = Tally()
         self._viewed_until: int | None = None
 
     def sold_out(self, slot_id: UUID) -> int:
