@@ -1,6 +1,7 @@
 """Fixtures for tests that speak HTTP to a running service."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import uuid4
@@ -14,16 +15,17 @@ from tests.running import Service, running
 from tests.world import World
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def service(cluster_url: str) -> Iterator[Service]:
-    """A service on a fresh database, shared by the tests of a module."""
-    name = f"service_{uuid4().hex}"
-    with psycopg.connect(with_database(cluster_url, "postgres"), autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE ledger')
-    with (
-        TemporaryDirectory() as folder,
-        running(Path(folder) / "data", database_url=with_database(cluster_url, name)) as started,
-    ):
+    """A service on a fresh database, shared by all tests of a process that neither hurt it nor count what is in it."""
+    with _on_fresh_database(cluster_url) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def own_service(cluster_url: str) -> Iterator[Service]:
+    """The same for one module; which lets `service` stand for it."""
+    with _on_fresh_database(cluster_url) as started:
         yield started
 
 
@@ -42,3 +44,15 @@ def world(service: Service, admin: httpx.Client) -> Iterator[World]:
     yield made
     for client in made.clients:
         client.close()
+
+
+@contextmanager
+def _on_fresh_database(cluster_url: str) -> Iterator[Service]:
+    name = f"service_{uuid4().hex}"
+    with psycopg.connect(with_database(cluster_url, "postgres"), autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE ledger')
+    with (
+        TemporaryDirectory() as folder,
+        running(Path(folder) / "data", database_url=with_database(cluster_url, name)) as started,
+    ):
+        yield started

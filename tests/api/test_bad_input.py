@@ -190,6 +190,12 @@ MEDIA_TYPES: Final = (
 
 
 @pytest.fixture(scope="module")
+def service(own_service: Service) -> Service:
+    """A service that nobody else signs in at or writes to."""
+    return own_service
+
+
+@pytest.fixture(scope="module")
 def owners(service: Service, admin: httpx.Client) -> dict[str, str]:
     """An advertiser and a campaign that something refused would have belonged to."""
     world = World(service, admin)

@@ -29,6 +29,12 @@ DAY = datetime(2013, 11, 2, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
+def service(own_service: Service) -> Service:
+    """A service whose log is this module's alone."""
+    return own_service
+
+
+@pytest.fixture(scope="module")
 def stage(service: Service, admin: httpx.Client) -> Iterator[dict[str, Any]]:
     """A slot and a creative of every size of the recorded log, without a budget, and a slot with nothing to show."""
     world = World(service, admin)

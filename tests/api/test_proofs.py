@@ -20,6 +20,12 @@ ADVERTISERS = 300
 
 
 @pytest.fixture(scope="module")
+def service(own_service: Service) -> Service:
+    """A service whose log is this module's alone."""
+    return own_service
+
+
+@pytest.fixture(scope="module")
 def sealed(service: Service, admin: httpx.Client) -> int:
     """A log with a full tile and a part of another, sealed; its size."""
     world = World(service, admin)

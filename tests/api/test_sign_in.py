@@ -77,6 +77,12 @@ ALLOWED: Final = {
 
 
 @pytest.fixture(scope="module")
+def service(own_service: Service) -> Service:
+    """A service that nobody else signs in at or writes to."""
+    return own_service
+
+
+@pytest.fixture(scope="module")
 def operations(service: Service) -> dict[str, tuple[str, str]]:
     """Method and path of every operation for people, by its id, as the OpenAPI document has them."""
     document = httpx.get(f"{service.url}/schema/openapi.json").json()

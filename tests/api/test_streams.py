@@ -26,6 +26,12 @@ TAIL = {"Accept": "text/event-stream"}
 
 
 @pytest.fixture(scope="module")
+def service(own_service: Service) -> Service:
+    """A service whose log is this module's alone."""
+    return own_service
+
+
+@pytest.fixture(scope="module")
 def grown(service: Service, admin: httpx.Client) -> str:
     """A log of more than two pages, and the campaign that it is mostly about."""
     world = World(service, admin)
