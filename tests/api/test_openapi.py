@@ -52,6 +52,12 @@ PUBLIC: Final = {
 
 
 @pytest.fixture(scope="module")
+def service(own_service: Service) -> Service:
+    """A service that nobody else is asking."""
+    return own_service
+
+
+@pytest.fixture(scope="module")
 def document(service: Service) -> dict[str, Any]:
     """The document, as everybody gets it."""
     answer = httpx.get(f"{service.url}/schema/openapi.json")
