@@ -1,6 +1,6 @@
 """What the doors to things that are listed have in common: how a page is asked for, and how one thing is answered."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Annotated, Final, TypeVar
@@ -109,12 +109,15 @@ async def read_page(
 
 @asynccontextmanager
 async def replayed(
-    services: Services, ledger_id: UUID, projection: str, as_of: Moment
+    services: Services, ledger_id: UUID, projection: str, as_of: Moment, *, beside: Sequence[str] = ()
 ) -> AsyncIterator[tuple[Connection, Standing]]:
-    """Yield a connection on which a read model stands as of a moment, and that moment; raise BeyondHead."""
+    """Yield a connection on which read models stand as of a moment, and that moment; raise BeyondHead."""
     async with services.log.pool.connection() as connection:
         standing = await replay.standing(connection, ledger_id, as_of)
-    async with replay.replayed(services.database_url, named(projection), ledger_id, standing.position) as connection:
+    others = [named(name) for name in beside]
+    async with replay.replayed(
+        services.database_url, named(projection), ledger_id, standing.position, beside=others
+    ) as connection:
         yield connection, standing
 
 

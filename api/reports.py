@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Annotated, Final, Literal, get_args
@@ -23,9 +23,10 @@ from api.problems import Malformed
 from api.services import Services
 from infra import clock, leasing
 from infra.database import Connection
-from projections import budgets, delivery, status
+from projections import budgets, delivery, requests, status
 from projections.budgets import BudgetReport
 from projections.delivery import DeliveryQuery, DeliveryReport, Dimension
+from projections.fill_rates import MEASURES, has_requests, read_report
 from projections.listing import LIMIT_DEFAULT, BadCursor, Listing
 
 OFFSET_DIGITS_MAX: Final = 9
@@ -152,7 +153,10 @@ class ReportController(Controller):
         limit: Limit = LIMIT_DEFAULT,
         cursor: Offset = None,
     ) -> Response[DeliveryReports] | Response[str]:
-        """Show what was delivered, grouped by any of its dimensions; hours and days are UTC."""
+        """Show what was delivered, grouped by any of its dimensions; hours and days are UTC.
+
+        Lines by hour, day, slot or country also say what was asked for, and why it was not filled.
+        """
         query = DeliveryQuery(
             group_by=_dimensions(group_by),
             since=_moment(since, "from"),
@@ -163,9 +167,10 @@ class ReportController(Controller):
             slot_id=slot_id,
         )
         offset = _offset(cursor)
-        async with _standing(services, ledger_id, delivery.PROJECTION.name, as_of) as (connection, _):
-            position = await status.read_position(connection, ledger_id, delivery.PROJECTION.name)
-            lines = await delivery.read_report(connection, ledger_id, query, limit=limit + 1, offset=offset)
+        read = [delivery.PROJECTION.name, *([requests.PROJECTION.name] if has_requests(query) else [])]
+        async with _standing(services, ledger_id, read[0], as_of, beside=read[1:]) as (connection, _):
+            position = min([await status.read_position(connection, ledger_id, name) for name in read])
+            lines = await read_report(connection, ledger_id, query, limit=limit + 1, offset=offset)
         following = str(offset + limit) if len(lines) > limit else None
         if report_format == "csv":
             return _as_csv(query, lines[:limit], following)
@@ -174,11 +179,11 @@ class ReportController(Controller):
 
 @asynccontextmanager
 async def _standing(
-    services: Services, ledger_id: UUID, projection: str, as_of: Moment | None
+    services: Services, ledger_id: UUID, projection: str, as_of: Moment | None, *, beside: Sequence[str] = ()
 ) -> AsyncIterator[tuple[Connection, datetime]]:
-    """Yield a connection on which a read model stands still, as of a moment or as it is now; and that time."""
+    """Yield a connection on which read models stand still, as of a moment or as it is now; and that time."""
     if as_of is not None:
-        async with lists.replayed(services, ledger_id, projection, as_of) as (connection, standing):
+        async with lists.replayed(services, ledger_id, projection, as_of, beside=beside) as (connection, standing):
             yield connection, standing.at
         return
     async with services.log.pool.connection() as connection:
@@ -213,19 +218,24 @@ def _offset(cursor: str | None) -> int:
     return int(cursor)
 
 
+def _counts(counts: Mapping[str, int]) -> str:
+    return " ".join(f"{reason}={count}" for reason, count in sorted(counts.items()))
+
+
 def _as_csv(query: DeliveryQuery, lines: list[DeliveryReport], following: str | None) -> Response[str]:
     text = io.StringIO()
     ids = {"campaign", "creative", "advertiser", "slot"}
     grouped = [f"{name}_id" if name in ids else name for name in query.group_by]
     rest = structs.fields(DeliveryReport)
     measures = [field.name for field in rest if field.required]
+    measures += MEASURES if has_requests(query) else ()
     rows = csv.DictWriter(text, [*grouped, *measures], extrasaction="ignore")
     rows.writeheader()
     for line in lines:
         fields = structs.asdict(line)
-        reasons = " ".join(f"{reason}={count}" for reason, count in sorted(line.unbilled.items()))
+        reasons = {name: _counts(fields[name] or {}) for name in ("unbilled", "no_fill")}
         times = {name: moment.isoformat() for name in ("hour", "day") if (moment := fields[name]) is not None}
-        rows.writerow(fields | times | {"unbilled": reasons})
+        rows.writerow(fields | times | reasons)
     headers = {"Content-Disposition": 'attachment; filename="delivery.csv"'}
     if following is not None:
         headers["X-Next-Cursor"] = following

@@ -62,7 +62,10 @@ class DeliveryRow(Struct, frozen=True, kw_only=True):
 
 
 class DeliveryReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A line of the report: the dimensions that were asked for, and counts and money of what they have in common."""
+    """A line of the report: the dimensions that were asked for, and counts and money of what they have in common.
+
+    Where nothing was delivered there is no currency. Requests are creatives asked for; fills are those that were found.
+    """
 
     hour: datetime | None = None
     day: datetime | None = None
@@ -73,7 +76,7 @@ class DeliveryReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     country: str | None = None
     region: str | None = None
     city: str | None = None
-    currency: str
+    currency: str | None
     impressions: int
     billed_impressions: int
     unbilled: dict[str, int]
@@ -82,6 +85,10 @@ class DeliveryReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     billed_clicks: int
     ctr: float
     spent_micros: int
+    requests: int | None = None
+    fills: int | None = None
+    fill_rate: float | None = None
+    no_fill: dict[str, int] | None = None
 
 
 _KEY: Final = ("hour", "campaign_id", "creative_id", "advertiser_id", "slot_id", "country", "region", "city")

@@ -5,7 +5,7 @@ that is used for nothing else, so that every statement finds them.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Final, TypeVar
@@ -83,27 +83,35 @@ async def read_one(
 
 @asynccontextmanager
 async def replayed(
-    url: str, projection: AnyProjection, ledger_id: UUID, position: int, *, after: int = 0
+    url: str,
+    projection: AnyProjection,
+    ledger_id: UUID,
+    position: int,
+    *,
+    after: int = 0,
+    beside: Sequence[AnyProjection] = (),
 ) -> AsyncIterator[Connection]:
-    """Yield a connection on which a read model stands as of a position, made of what follows `after`.
+    """Yield a connection on which a read model, and others beside it, stand as of a position, made of all `after` one.
 
     Memory does not grow with the log: it is read in pages, and what is made of it is in temporary tables, which end
     with the connection.
     """
     async with _replaying, await connect(url) as connection:
         await put_in_front(connection, "pg_temp")
-        for name in (tables.checkpoints.name, tables.parked_events.name, projection.table.name):
+        replayed = (projection, *beside)
+        for name in (tables.checkpoints.name, tables.parked_events.name, *(each.table.name for each in replayed)):
             await connection.execute(f"CREATE TABLE pg_temp.{name} (LIKE {LIVE}.{name} INCLUDING ALL) {ROOM}")
-        await connection.execute(
-            """
-            INSERT INTO checkpoints (ledger_id, projection, version, position, updated_at)
-            VALUES (%s, %s, %s, %s, %s)
-            """,
-            (ledger_id, projection.name, projection.version, after, clock.now()),
-        )
-        async with filling.opened(url, projection) as lanes:
-            async for _ in filling.fill(connection, projection, ledger_id, position, lanes=lanes, limit=PAGE_ENTRIES):
-                pass
+        for each in replayed:
+            await connection.execute(
+                """
+                INSERT INTO checkpoints (ledger_id, projection, version, position, updated_at)
+                VALUES (%s, %s, %s, %s, %s)
+                """,
+                (ledger_id, each.name, each.version, after, clock.now()),
+            )
+            async with filling.opened(url, each) as lanes:
+                async for _ in filling.fill(connection, each, ledger_id, position, lanes=lanes, limit=PAGE_ENTRIES):
+                    pass
         yield connection
 
 
