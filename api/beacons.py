@@ -7,6 +7,7 @@ from litestar import Controller, Request, Response, get, head, post
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import PathParameter, RequestBody
 from litestar.response.base import ASGIResponse
+from litestar.types import HTTPScope
 from msgspec import Meta, Struct
 
 from api import problems
@@ -85,20 +86,19 @@ class BeaconController(Controller):
     @get("/i/{token:str}", operation_id="record_impression", responses=_ANSWERS | problems.BEACON)
     async def impression(self, token: Token, request: Request[Any, Any, Any]) -> ASGIResponse:
         """Record an impression; whoever accepts images gets one of one pixel."""
-        await _record_one(request, "impression", token)
-        return _nothing_to_see(request)
+        return await record(services_of(request), request.scope, "impression", token)
 
     @get("/v/{token:str}", operation_id="record_view", responses=_ANSWERS | problems.BEACON)
     async def view(self, token: Token, request: Request[Any, Any, Any]) -> ASGIResponse:
         """Record that an impression was viewable."""
-        await _record_one(request, "view", token)
-        return _nothing_to_see(request)
+        return await record(services_of(request), request.scope, "view", token)
 
     @get("/c/{token:str}", operation_id="record_click", status_code=302, responses=problems.CLICK)
     async def click(self, token: Token, request: Request[Any, Any, Any]) -> Response[bytes]:
         """Record a click and lead on to the creative's target, which comes from the catalogue, never from the URL."""
-        ticket = await _record_one(request, "click", token)
-        target = services_of(request).serving.click_url(ticket.creative_id)
+        services = services_of(request)
+        ticket = await _record_one(services, request.scope, "click", token)
+        target = services.serving.click_url(ticket.creative_id)
         if target is None:
             raise NotFound("creative", ticket.creative_id)
         return Response(b"", status_code=302, headers={**_NEVER_KEPT, "Location": target})
@@ -134,12 +134,18 @@ class BeaconController(Controller):
         return BeaconResults(results=[result or _result(next(settled)) for result in results])
 
 
-async def _record_one(request: Request[Any, Any, Any], kind: DeliveryKind, token: str) -> Ticket:
-    services = services_of(request)
+async def record(services: Services, scope: HTTPScope, kind: DeliveryKind, token: str) -> ASGIResponse:
+    """Record an impression or a view, and return an answer without content, or an image for who accepts one."""
+    await _record_one(services, scope, kind, token)
+    wants_image = any(name == b"accept" and b"image/" in value for name, value in scope["headers"])
+    return _PIXEL_ANSWER if wants_image else _EMPTY_ANSWER
+
+
+async def _record_one(services: Services, scope: HTTPScope, kind: DeliveryKind, token: str) -> Ticket:
     of_kind, ticket = services.beacon_tokens.verify(token)
     if of_kind != kind:
         raise TokenForged
-    if any(name in _PREFETCH_HEADERS for name, _ in request.scope["headers"]):
+    if any(name in _PREFETCH_HEADERS for name, _ in scope["headers"]):
         metrics.beacon_counter(kind, "prefetch").inc()
         return ticket
     await _record(services, [Delivery(kind=kind, ticket=ticket, occurred_at=clock.now())])
@@ -175,8 +181,3 @@ def _result(settled: Settled | None) -> BeaconResult:
         if settled is None
         else BeaconResult(result="recorded", code=settled.event.reason)
     )
-
-
-def _nothing_to_see(request: Request[Any, Any, Any]) -> ASGIResponse:
-    wants_image = any(name == b"accept" and b"image/" in value for name, value in request.scope["headers"])
-    return _PIXEL_ANSWER if wants_image else _EMPTY_ANSWER

@@ -211,6 +211,13 @@ EXCEPTION_HANDLERS: Final[dict[type[Exception] | int, Any]] = {
 }
 
 
+def answer_to(error: Exception) -> Response[bytes]:
+    """Return the answer to what was raised where no route is known."""
+    handler = next(EXCEPTION_HANDLERS[kind] for kind in type(error).__mro__ if kind in EXCEPTION_HANDLERS)
+    answer: Response[bytes] = handler(None, error)
+    return answer
+
+
 # For the OpenAPI document: by status, a code and a sentence of an answer that has it.
 _EXAMPLES: Final[Mapping[HTTPStatus, tuple[str, str]]] = {
     HTTPStatus.BAD_REQUEST: ("invalid_body", "Expected `int`, got `str`"),
