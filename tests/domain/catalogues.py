@@ -1,9 +1,8 @@
-"""Small catalogues and requests that often fit one another, and a filter as plain as the rules it checks."""
+"""Small catalogues and requests that often fit one another, and what the rules say fits."""
 
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from hypothesis import strategies as st
 from msgspec import Struct, structs
@@ -12,6 +11,7 @@ from domain.ad_request import AdRequest, Blocked, Content, Geo, Placement, Priva
 from domain.campaign import Active, Campaign, Completed, Draft, Expired, Inactive, Paused
 from domain.choosing import Snapshot, choose, eligible, index
 from domain.creative import Creative
+from domain.rules import Case, first_stop
 from domain.slot import Slot
 from domain.terms import CampaignTerms, CreativeTerms, SlotTerms
 from domain.values import ContentRating, Pricing, Target, TimeSlot
@@ -127,13 +127,7 @@ _TIMES: Final = (
     (TimeSlot(start="06:00", end="06:00"),),
     (TimeSlot(start="18:00", end="20:00"), TimeSlot(start="01:00", end="03:00")),
 )
-_RATINGS: Final[dict[tuple[str, str | None] | None, int]] = {
-    None: 3,
-    ("PEGI", "3"): 1,
-    ("MPAA", "PG-13"): 2,
-    ("TV_PG", "TV-MA"): 3,
-}
-_REACH: Final = {"all_audiences": 1, "over_12": 2, "mature": 3}
+_RATINGS: Final = (None, ("PEGI", "3"), ("MPAA", "PG-13"), ("TV_PG", "TV-MA"))
 
 _campaign_terms: Final = st.builds(
     lambda **fields: structs.replace(CAMPAIGN, **fields),
@@ -231,71 +225,19 @@ def fitting(catalogue: Catalogue, request: AdRequest, placement: Placement, now:
     slot = catalogue.slots.get(placement.slot_id)
     if slot is None or slot.terms.status != "active":
         return set()
-    found = set()
-    for creative_id, creative in catalogue.creatives.items():
-        campaign = catalogue.campaigns.get(creative.terms.campaign_id)
-        if (
-            type(campaign) is Active
-            and creative.status == "active"
-            and creative.review == "approved"
-            and creative_id not in request.blocked.creatives
-            and campaign.terms.advertiser_id not in request.blocked.advertisers
-            and not set(campaign.terms.categories) & set(request.blocked.categories)
-            and not set(campaign.terms.blocked_categories) & set(request.site.categories)
-            and _fits_slot(creative.terms, campaign.terms, slot.terms)
-            and _fits_audience(creative.terms, slot.terms, request)
-            and _fits_time(creative.terms, campaign.terms, now)
-            and _fits_place(campaign.terms, request.geo)
-        ):
-            found.add(creative_id)
-    return found
-
-
-def _fits_slot(creative: CreativeTerms, campaign: CampaignTerms, slot: SlotTerms) -> bool:
-    if campaign.pricing.model == "cpm" and campaign.pricing.price_micros < slot.floor_cpm_micros:
-        return False
-    same_size = creative.width == slot.width and creative.height == slot.height
-    return creative.ad_type == slot.ad_type and same_size and creative.media_type in slot.media_types
-
-
-def _fits_audience(creative: CreativeTerms, slot: SlotTerms, request: AdRequest) -> bool:
-    rating = creative.content_rating
-    reach = _RATINGS[(rating.rating_system, rating.rating_label) if rating.rating_system else None]
-    page = request.content.max_rating
-    return (
-        reach <= _REACH[slot.max_rating]
-        and (page is None or reach <= _REACH[page])
-        and not (request.privacy.coppa and reach > 1)
-    )
-
-
-def _fits_time(creative: CreativeTerms, campaign: CampaignTerms, now: datetime) -> bool:
-    local = now.astimezone(ZoneInfo(campaign.timezone))
-    for first in (campaign.start_date, creative.start_date):
-        if first is not None and local.date() < first:
-            return False
-    for last in (campaign.end_date, campaign.expiry_date, creative.end_date, creative.expiry_date):
-        if last is not None and local.date() > last:
-            return False
-    clock = f"{local:%H:%M}"
-    for span in creative.time_slots:
-        if span.start < span.end:
-            if span.start <= clock < span.end:
-                return True
-        elif clock >= span.start or clock < span.end:
-            return True
-    return not creative.time_slots
-
-
-def _fits_place(campaign: CampaignTerms, geo: Geo) -> bool:
-    country = {"CHN": "CN", "USA": "US"}.get(geo.country or "", geo.country)
-    city = geo.city.casefold() if geo.city else None
-    for target in campaign.targeting:
-        if (
-            (target.country is None or target.country == country)
-            and (target.region is None or target.region == geo.region)
-            and (not target.cities or city in [name.casefold() for name in target.cities])
-            and (not target.postcodes or geo.zip in target.postcodes)
-        ):
-            return True
-    return not campaign.targeting
+    return {
+        creative_id
+        for creative_id, creative in catalogue.creatives.items()
+        if (campaign := catalogue.campaigns.get(creative.terms.campaign_id)) is not None
+        and first_stop(
+            Case(
+                creative_id=creative_id,
+                creative=creative,
+                campaign=campaign,
+                request=request,
+                slot=slot.terms,
+                now=now,
+            )
+        )
+        is None
+    }
