@@ -32,7 +32,10 @@ _HEADERS: Final = [
 
 
 def bounded(app: ASGIApp, *, seconds: float = BEGIN_SECONDS_MAX) -> ASGIApp:
-    """Return the application with a problem for whoever it has not begun to answer in time."""
+    """Return the application with a problem for whoever it has not begun to answer in time.
+
+    What it was doing is then called off, which may take longer: a database that stands still does not hear of it.
+    """
 
     async def bound(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
@@ -41,20 +44,35 @@ def bounded(app: ASGIApp, *, seconds: float = BEGIN_SECONDS_MAX) -> ASGIApp:
         replays = scope["method"] == HttpMethod.GET and (
             b"as_of=" in scope["query_string"] or scope["path"].startswith("/audit/")
         )
-        deadline = asyncio.timeout(REPLAY_SECONDS_MAX if replays else seconds)
+        loop, working = asyncio.get_running_loop(), asyncio.current_task()
+        told: asyncio.Task[None] | None = None
+
+        def call_off() -> None:
+            nonlocal told
+            told = loop.create_task(_tell(send))
+            assert working is not None  # noqa: S101  coroutines run in tasks
+            working.cancel()
+
+        deadline = loop.call_later(REPLAY_SECONDS_MAX if replays else seconds, call_off)
 
         async def send_in_time(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                deadline.reschedule(None)
-            await send(message)
+            deadline.cancel()
+            if told is None:
+                await send(message)
 
         try:
-            async with deadline:
-                await app(scope, receive, send_in_time)
-        except TimeoutError:
-            if not deadline.expired():
+            await app(scope, receive, send_in_time)
+        except asyncio.CancelledError:
+            if told is None or working is None or working.uncancel():
                 raise
-            await send({"type": "http.response.start", "status": HTTPStatus.SERVICE_UNAVAILABLE, "headers": _HEADERS})
-            await send({"type": "http.response.body", "body": _TOO_LATE, "more_body": False})
+        finally:
+            deadline.cancel()
+            if told is not None:
+                await told
 
     return bound
+
+
+async def _tell(send: Send) -> None:
+    await send({"type": "http.response.start", "status": HTTPStatus.SERVICE_UNAVAILABLE, "headers": _HEADERS})
+    await send({"type": "http.response.body", "body": _TOO_LATE, "more_body": False})

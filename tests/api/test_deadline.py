@@ -73,3 +73,30 @@ async def test_a_time_out_of_the_application_is_its_own() -> None:
 
     with pytest.raises(TimeoutError):
         await answers(fails)
+
+
+async def test_who_waits_is_told_before_what_was_asked_is_called_off() -> None:
+    """Calling off may take longer than the bound, and what it still says is not sent."""
+    called_off = asyncio.Event()
+    sent: list[dict[str, Any]] = []
+
+    async def stubborn(_scope: Scope, _receive: Receive, send: Send) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await called_off.wait()
+            await send({"type": "http.response.start", "status": 500, "headers": []})
+            raise
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+        if message["type"] == "http.response.body":
+            called_off.set()  # so that this ends only if the answer comes first
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    scope: Any = {"type": "http", "method": "GET", "path": "/", "query_string": b""}
+    async with asyncio.timeout(100 * SECONDS):
+        await bounded(stubborn, seconds=SECONDS)(scope, receive, send)
+    assert [message.get("status") for message in sent] == [503, None]
