@@ -43,7 +43,7 @@ class FundsWithdrawn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     currency: CurrencyCode
 
 
-class CampaignCreated(CampaignTerms, frozen=True, kw_only=True, tag="campaign_created"):
+class CampaignCreated(CampaignTerms, frozen=True, kw_only=True, omit_defaults=True, tag="campaign_created"):
     """A campaign was drafted."""
 
 

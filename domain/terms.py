@@ -28,6 +28,7 @@ from domain.values import (
     Phone,
     Pixels,
     Pricing,
+    ShortText,
     Target,
     TimeSlot,
     TimeZoneName,
@@ -37,8 +38,19 @@ from domain.values import (
 
 Availability = Literal["active", "inactive"]
 Priority = Annotated[int, Meta(ge=1, le=5, description="1 is served first, 5 last.")]
-Weight = Annotated[
-    int, Meta(ge=1, le=1_000, description="Chance relative to the other creatives of the same priority.")
+Weight = Annotated[int, Meta(ge=1, le=1_000, description="Chance relative to the campaign's other creatives.")]
+CampaignWeight = Annotated[
+    int, Meta(ge=1, le=1_000, description="Chance relative to the other campaigns of the same priority.")
+]
+Rotation = Annotated[
+    Literal["weight", "optimise"],
+    Meta(description="How a campaign's creatives take turns: by weight, or more often what is clicked more often."),
+]
+ExclusionGroups = Annotated[
+    tuple[ShortText, ...],
+    Meta(
+        max_length=100, description="No two campaigns that share one of these are in one answer.", examples=[["cars"]]
+    ),
 ]
 Targets = Annotated[tuple[Target, ...], Meta(max_length=500, description="Any of them; empty means everywhere.")]
 TimeSlots = Annotated[tuple[TimeSlot, ...], Meta(max_length=24, description="Local times; empty means all day.")]
@@ -90,6 +102,11 @@ class CampaignTerms(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     keywords: Words = ()
     categories: Words = ()
     blocked_categories: Words = ()
+    weight: CampaignWeight = 1
+    rotation: Rotation = "weight"
+    competitive_exclusion: ExclusionGroups = ()
+    roadblock: bool = False
+    house: bool = False
 
 
 class CampaignChanges(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -115,6 +132,11 @@ class CampaignChanges(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     keywords: Words | UnsetType = UNSET
     categories: Words | UnsetType = UNSET
     blocked_categories: Words | UnsetType = UNSET
+    weight: CampaignWeight | UnsetType = UNSET
+    rotation: Rotation | UnsetType = UNSET
+    competitive_exclusion: ExclusionGroups | UnsetType = UNSET
+    roadblock: bool | UnsetType = UNSET
+    house: bool | UnsetType = UNSET
 
 
 class CreativeTerms(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

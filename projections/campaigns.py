@@ -7,6 +7,7 @@ from uuid import UUID
 from msgspec import Struct, structs
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Date,
     DateTime,
@@ -72,6 +73,11 @@ campaigns = Table(
     Column("keywords", JSONB, nullable=False),
     Column("categories", JSONB, nullable=False),
     Column("blocked_categories", JSONB, nullable=False),
+    Column("weight", Integer, nullable=False),
+    Column("rotation", Text, nullable=False),
+    Column("competitive_exclusion", JSONB, nullable=False),
+    Column("roadblock", Boolean, nullable=False),
+    Column("house", Boolean, nullable=False),
     comment="Read model: campaigns as they stand.",
 )
 Index("ix_campaigns_created", campaigns.c.ledger_id, campaigns.c.created_at, campaigns.c.id)

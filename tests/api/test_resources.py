@@ -53,6 +53,11 @@ CAMPAIGN: Final[dict[str, Any]] = {
     "keywords": ["boots"],
     "categories": ["shoes"],
     "blocked_categories": ["gambling"],
+    "weight": 1_000,
+    "rotation": "optimise",
+    "competitive_exclusion": ["shoes", "Schuhe"],
+    "roadblock": True,
+    "house": True,
 }
 OTHER_CAMPAIGN: Final[dict[str, Any]] = {
     "name": "Clicks",
@@ -75,6 +80,11 @@ OTHER_CAMPAIGN: Final[dict[str, Any]] = {
     "keywords": [],
     "categories": [],
     "blocked_categories": [],
+    "weight": 2,
+    "rotation": "weight",
+    "competitive_exclusion": [],
+    "roadblock": False,
+    "house": False,
 }
 
 CREATIVE: Final[dict[str, Any]] = {

@@ -160,6 +160,11 @@ CAMPAIGN: Final[Fields] = {
     "keywords": words,
     "categories": words,
     "blocked_categories": words,
+    "weight": st.integers(1, 1_000),
+    "rotation": st.sampled_from(["weight", "optimise"]),
+    "competitive_exclusion": words,
+    "roadblock": st.booleans(),
+    "house": st.booleans(),
 }
 
 CREATIVE: Final[Fields] = {

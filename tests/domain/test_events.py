@@ -109,6 +109,11 @@ _MISFITS_OF_CHANGES: Final[dict[type[Struct], dict[str, list[Any]]]] = {
         "keywords": _WORDS_MISFITS,
         "categories": _WORDS_MISFITS,
         "blocked_categories": _WORDS_MISFITS,
+        "weight": [*_NUMBER_MISFITS, None, 0, 1_001],
+        "rotation": [1, None, "", "optimize"],
+        "competitive_exclusion": _WORDS_MISFITS,
+        "roadblock": [1, None, "true", []],
+        "house": [0, None, "false", {}],
     },
     ChangeCreative: {
         "name": [*_LINE_MISFITS, "", " ", "a" * 201],
