@@ -3,13 +3,49 @@
 How far a campaign should have come by a moment is its budget times the part of the traffic that is over by then, of
 all the traffic in the hours that it may be shown in. What it delivered beside that says how likely the next request is
 let pass to it, and how urgent it is to choose it among its equals.
+
+Being ahead is measured in time: for how long the campaign could rest until the curve has come to where it stands. For
+every so many seconds of it the odds of a request are smaller by e, so that the odds settle where the campaign delivers
+as fast as it should, whether it could be shown to every second request or to one in a million; the few seconds that it
+is then ahead are a small part of what it has come to.
 """
 
+from collections.abc import Iterable
+from math import ceil, exp
 from typing import Final
 
 from msgspec import Struct
 
+from domain.traffic import Curve
+
+ALWAYS: Final = 2**32
+"""The odds that everything passes."""
+
 URGENCY_MAX: Final = 8
+URGENT_SECONDS: Final = 900.0
+"""For every so many seconds that a campaign is behind it is as urgent as one more."""
+
+PATIENCE_SECONDS_MIN: Final = 10.0
+PATIENCE_SECONDS_MAX: Final = 60.0
+PATIENCE_PART: Final = 1 / 600
+"""How far a campaign is ahead when its odds are smaller by e: that part of what is due by now, within these bounds."""
+
+SPARE_PART: Final = 0.01
+"""So much of the traffic is left for when all should be delivered: less may come than is expected."""
+
+RATE_SECONDS: Final = 900
+"""The planned rate is that of the time around a moment, so long before it and after."""
+
+LEAST_RATE_PART: Final = 0.02
+"""A planned rate is not taken for less than this part of the average: what is due at night keeps nobody until noon."""
+
+CATCH_UP_SECONDS: Final = 300.0
+"""What is behind is spread over about as long, lest it all goes to the same viewers."""
+
+LOOK_SECONDS: Final = 2.0
+"""For how long an allowance lasts: workers look at figures every second, and may be late."""
+
+_LEAST_RATE: Final = 1e-9
 _ODDS_BITS: Final = 32
 _MIXING: Final = 0x9E3779B97F4A7C15
 _WORD: Final = 2**64 - 1
@@ -27,7 +63,54 @@ class Pace(Struct, frozen=True, kw_only=True):
     allowance: int
 
 
+class Portion(Struct, frozen=True, kw_only=True):
+    """What is to be delivered from one moment to another, in seconds since 1970, and how much of it is.
+
+    Both are impressions, or micros, of which an impression costs `each`; 0 where it is not impressions that cost.
+    """
+
+    limit: int
+    delivered: float
+    since: int
+    until: int
+    each: int = 1
+
+
 def passes(pace: Pace, campaign: int, draw: int) -> bool:
     """Tell whether a request passes to a campaign (the integer of its id): the same for the same draw for ever."""
     mixed = ((draw >> 64 ^ campaign) & _WORD) * _MIXING & _WORD
     return mixed >> (64 - _ODDS_BITS) < pace.odds
+
+
+def target(portion: Portion, curve: Curve, second: float) -> float:
+    """Return how much of a portion should be delivered by a moment."""
+    whole = curve.upto(portion.until) - curve.upto(portion.since)
+    if whole <= 0:
+        return portion.limit if second >= portion.until else 0.0
+    return portion.limit * min(max((curve.upto(second) - curve.upto(portion.since)) / whole, 0.0), 1.0)
+
+
+def pace(portions: Iterable[Portion], curve: Curve, second: int, *, workers: int = 1) -> Pace:
+    """Return the pace of a campaign that has to keep to all of these portions, with so many workers at it."""
+    paces = [_pace(portion, curve, second, max(workers, 1)) for portion in portions]
+    return Pace(
+        odds=min((each.odds for each in paces), default=ALWAYS),
+        urgency=min((each.urgency for each in paces), default=1),
+        allowance=min((each.allowance for each in paces), default=ALWAYS),
+    )
+
+
+def _pace(portion: Portion, curve: Curve, second: int, workers: int) -> Pace:
+    length = max(portion.until - portion.since, 1)
+    start, end = max(second - RATE_SECONDS, portion.since), min(second + RATE_SECONDS, portion.until)
+    planned = (target(portion, curve, end) - target(portion, curve, start)) / max(end - start, 1)
+    rate = max(planned, LEAST_RATE_PART * portion.limit / length, _LEAST_RATE)
+    due_by_now = min(target(portion, curve, second) / (1 - SPARE_PART), portion.limit)
+    ahead, behind_seconds = portion.delivered - due_by_now, max(due_by_now - portion.delivered, 0.0) / rate
+    patience = min(max(due_by_now * PATIENCE_PART, rate * PATIENCE_SECONDS_MIN), rate * PATIENCE_SECONDS_MAX)
+    due = rate * (2 + behind_seconds / CATCH_UP_SECONDS) * LOOK_SECONDS / (portion.each or 1)
+    return Pace(
+        odds=max(int(ALWAYS * exp(-max(ahead, 0.0) / patience)), 1),
+        urgency=min(1 + int(behind_seconds / URGENT_SECONDS), URGENCY_MAX),
+        allowance=max(ceil(due / workers), 1) if portion.each else ALWAYS,
+    )

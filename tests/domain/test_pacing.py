@@ -1,0 +1,234 @@
+"""Pacing: laws of a moment, and whole flights simulated over the traffic of days, weeks and a recorded evening."""
+
+from collections.abc import Callable
+from math import pi, sin
+from random import Random
+from typing import Final
+from uuid import uuid4
+
+import pytest
+from hypothesis import given as for_all
+from hypothesis import strategies as st
+from msgspec import structs
+
+from domain.pacing import ALWAYS, URGENCY_MAX, Pace, Portion, pace, passes, target
+from domain.traffic import ALWAYS as ANY_TIME
+from domain.traffic import FLAT, WEEK_SECONDS, Curve, Shape, curve, learned, openings
+from domain.values import TimeSlot
+from tests.domain.flights import fly
+from tests.domain.strategies import law
+
+HOUR: Final = 3_600
+DAY: Final = 24 * HOUR
+MONDAY: Final = 2_899 * WEEK_SECONDS + 4 * DAY
+"""The beginning of a Monday of 2025, in UTC."""
+
+DEVIATION_MAX: Final = 0.05
+Traffic = Callable[[int], float]
+
+
+def weekly(second: int) -> float:
+    """Return the traffic of a moment of a week beside the average: still nights, busy evenings, quiet weekends."""
+    weekend = 0.5 if (second - MONDAY) % WEEK_SECONDS >= 5 * DAY else 1.0
+    return weekend * (1 + 0.9 * sin((second % DAY / DAY - 0.4) * 2 * pi))
+
+
+def shape_of(traffic: Traffic) -> Shape:
+    """Return what is learned of four weeks of some traffic."""
+    first = MONDAY // HOUR - 4 * 168
+    past = {hour: round(1_000 * traffic(hour * HOUR + HOUR // 2)) for hour in range(first, MONDAY // HOUR)}
+    return learned(past, first, MONDAY // HOUR)
+
+
+WEEKLY: Final = curve(shape_of(weekly), ANY_TIME)
+
+
+def portion(limit: int, days: int = 1, **fields: float) -> Portion:
+    """Return a portion that begins with the Monday."""
+    fresh = Portion(limit=limit, delivered=0, since=MONDAY, until=MONDAY + days * DAY)
+    return structs.replace(fresh, **fields)
+
+
+def asked(traffic: Traffic, limit: int, days: int, times: float) -> Traffic:
+    """Return traffic in which so many times as many requests as a limit come within so many days."""
+    whole = sum(traffic(MONDAY + quarter * 900) for quarter in range(days * 96)) * 900
+    return lambda second: traffic(second) * limit * times / whole
+
+
+def hours(days: int) -> list[int]:
+    """Return the end of every hour of so many days."""
+    return [MONDAY + hour * HOUR for hour in range(1, days * 24 + 1)]
+
+
+# --- Laws of a moment ---
+
+curves = st.sampled_from(
+    [WEEKLY, curve(FLAT, ANY_TIME), curve(FLAT, openings([TimeSlot(start="08:00", end="12:00")], {0, 1}, 0))]
+)
+portions = st.builds(
+    lambda limit, delivered, since, length, each: Portion(
+        limit=limit, delivered=delivered, since=MONDAY + since, until=MONDAY + since + length, each=each
+    ),
+    st.integers(0, 10**12),
+    st.integers(0, 10**12).map(float),
+    st.integers(-WEEK_SECONDS, WEEK_SECONDS),
+    st.integers(0, 60 * DAY),
+    st.sampled_from([1, 5_000, 0.01]),
+)
+moments = st.integers(-2 * WEEK_SECONDS, 2 * WEEK_SECONDS).map(lambda second: MONDAY + second)
+
+
+@law
+@for_all(portion=portions, used=curves, second=moments, workers=st.integers(0, 64))
+def test_a_pace_is_never_nothing(portion: Portion, used: Curve, second: int, workers: int) -> None:
+    """Whatever is due, some request passes and may be promised, and urgency is within its bounds."""
+    found = pace([portion], used, second, workers=workers)
+    assert 0 < found.odds <= ALWAYS
+    assert 1 <= found.urgency <= URGENCY_MAX
+    assert found.allowance >= 1
+
+
+@law
+@for_all(portion=portions, used=curves, second=moments, less=st.integers(0, 10**12))
+def test_more_behind_never_passes_less(portion: Portion, used: Curve, second: int, less: int) -> None:
+    """The less of the same is delivered at a moment, the likelier, the more urgent and the more of it is let pass."""
+    behind = structs.replace(portion, delivered=max(portion.delivered - less, 0))
+    now, then = pace([portion], used, second), pace([behind], used, second)
+    assert (then.odds >= now.odds, then.urgency >= now.urgency, then.allowance >= now.allowance) == (True,) * 3
+
+
+@law
+@for_all(one=portions, other=portions, used=curves, second=moments)
+def test_every_portion_is_kept_to(one: Portion, other: Portion, used: Curve, second: int) -> None:
+    """A budget of the day and one of the flight let pass what both of them do; where there is none, everything."""
+    apart, both = [pace([each], used, second) for each in (one, other)], pace([one, other], used, second)
+    assert both.odds == min(each.odds for each in apart)
+    assert both.urgency == min(each.urgency for each in apart)
+    assert pace([], used, second) == Pace(odds=ALWAYS, urgency=1, allowance=ALWAYS)
+
+
+@law
+@for_all(portion=portions, used=curves, first=moments, seconds=st.integers(0, WEEK_SECONDS))
+def test_the_curve_rises_from_nothing_to_all(portion: Portion, used: Curve, first: int, seconds: int) -> None:
+    """What should be delivered never falls, is nothing before a portion begins and all of it when it ends."""
+    assert target(portion, used, first) <= target(portion, used, first + seconds) <= portion.limit
+    assert target(portion, used, portion.until) == portion.limit
+    if portion.since < portion.until:
+        assert target(portion, used, portion.since) in {0, portion.limit}
+
+
+def test_a_campaign_that_is_not_ahead_is_never_held_back() -> None:
+    """In the middle of a silent night, with nearly nothing due, everything passes to who is not ahead of that."""
+    silent = curve(shape_of(lambda second: 1.0 if second % DAY >= 8 * HOUR else 0.0), ANY_TIME)
+    at_three = MONDAY + 3 * HOUR
+    assert pace([portion(1_000)], silent, at_three).odds == ALWAYS
+    # One impression beside nothing due is no reason to rest until noon.
+    assert target(portion(1_000, delivered=1), silent, at_three) > 0
+    due = target(portion(1_000), silent, at_three)
+    assert pace([portion(1_000, delivered=due)], silent, at_three).odds == ALWAYS
+
+
+def test_passing_is_as_likely_as_the_odds_and_always_the_same() -> None:
+    """Of many draws as many pass as the odds say, for each campaign others, and each again if it is asked again."""
+    random, half = Random(1), Pace(odds=ALWAYS // 4, urgency=1, allowance=1)
+    draws = [random.getrandbits(256) for _ in range(4_000)]
+    one, other = uuid4().int, uuid4().int
+    passed = [passes(half, one, draw) for draw in draws]
+    assert sum(passed) == pytest.approx(1_000, rel=0.15)
+    assert passed == [passes(half, one, draw) for draw in draws]
+    both = sum(mine and passes(half, other, draw) for mine, draw in zip(passed, draws, strict=True))
+    assert both == pytest.approx(250, rel=0.3)
+    assert all(passes(structs.replace(half, odds=ALWAYS), one, draw) for draw in draws)
+
+
+# --- Whole flights ---
+
+
+@pytest.mark.parametrize("times", [1.3, 20, 5_000])
+def test_a_day_follows_the_curve(times: float) -> None:
+    """At every hour within 5 % of the curve, all of it by midnight; with two workers, and figures two seconds late."""
+    of_day = portion(5_000)
+    traffic = asked(weekly, of_day.limit, 1, times)
+    flown = fly([of_day], WEEKLY, traffic, (of_day.since, of_day.until), step=2)
+    assert flown.deviation(hours(1)) <= DEVIATION_MAX
+    assert flown.delivered[-1] == of_day.limit
+
+
+@pytest.mark.parametrize("late", [1, 2])
+def test_a_week_follows_the_curve(late: int) -> None:
+    """Weekend and nights are delivered as much less as there is less traffic, though figures are late by 20 s."""
+    of_week = portion(50_000, days=7)
+    traffic = asked(weekly, of_week.limit, 7, 8)
+    flown = fly([of_week], WEEKLY, traffic, (of_week.since, of_week.until), step=10, delay=late)
+    assert flown.deviation(hours(7)) <= DEVIATION_MAX
+    assert flown.delivered[-1] == of_week.limit
+    friday, saturday = flown.delivered[5 * 8_640 - 1], flown.delivered[6 * 8_640 - 1]
+    assert saturday - friday < 0.7 * friday / 5
+
+
+def test_a_spike_changes_nothing() -> None:
+    """Ten times the traffic for half an hour leaves the campaign where it should be, before it and after it."""
+    of_day = portion(20_000)
+
+    def spiked(second: int) -> float:
+        return weekly(second) * (10 if 12 * HOUR <= second - MONDAY < 12.5 * HOUR else 1)
+
+    flown = fly([of_day], WEEKLY, asked(spiked, 20_000, 1, 15), (of_day.since, of_day.until), step=2)
+    assert flown.deviation(hours(1)) <= DEVIATION_MAX
+    assert flown.delivered[-1] == of_day.limit
+
+
+def test_what_a_silent_night_leaves_is_caught_up() -> None:
+    """Where nothing came for hours though it was expected, the campaign is on its curve again two hours later."""
+    of_day = portion(20_000)
+
+    def silent(second: int) -> float:
+        return 0.0 if 6 * HOUR <= second - MONDAY < 9 * HOUR else weekly(second)
+
+    flown = fly([of_day], WEEKLY, asked(silent, 20_000, 1, 4), (of_day.since, of_day.until), step=2)
+    assert flown.deviation(hours(1)[:6] + hours(1)[10:]) <= DEVIATION_MAX
+    assert flown.deviation([MONDAY + 9 * HOUR]) > DEVIATION_MAX
+    assert flown.delivered[-1] == of_day.limit
+
+
+def test_traffic_of_another_shape_is_corrected() -> None:
+    """Where the shape is not known and taken for flat, all is delivered, and as evenly as requests come."""
+    of_day, flat = portion(20_000), curve(FLAT, ANY_TIME)
+    flown = fly([of_day], flat, asked(weekly, 20_000, 1, 40), (of_day.since, of_day.until), step=2)
+    assert flown.deviation(hours(1)) <= DEVIATION_MAX
+    assert flown.delivered[-1] == of_day.limit
+
+
+def test_a_campaign_of_the_evenings_is_delivered_in_the_evenings() -> None:
+    """Hours in which nothing may be shown are left out of the curve, and the others have to be enough."""
+    evenings = openings([TimeSlot(start="18:00", end="23:30")], (), 0)
+    used, of_days = curve(shape_of(weekly), evenings), portion(10_000, days=3)
+
+    def open_only(second: int) -> float:
+        return weekly(second) if 18 * HOUR <= second % DAY < 23.5 * HOUR else 0.0
+
+    flown = fly([of_days], used, asked(open_only, 10_000, 3, 10), (of_days.since, of_days.until), step=5)
+    assert flown.deviation(hours(3)) <= DEVIATION_MAX
+    assert flown.delivered[-1] == of_days.limit
+
+
+def test_money_by_day_and_in_all() -> None:
+    """A daily budget of money within one of the flight: every day spends its own, and the flight no more than all."""
+    total = portion(30_000 * 500, days=3, each=500)
+    traffic = asked(weekly, 30_000, 3, 10)
+
+    for midnight in range(MONDAY, MONDAY + 3 * DAY, DAY):
+        day = portion(9_000 * 500, since=midnight, until=midnight + DAY, each=500)
+        flown = fly([day, total], WEEKLY, traffic, (midnight, midnight + DAY), step=4)
+        assert flown.delivered[-1] == 9_000
+        total = structs.replace(total, delivered=total.delivered + flown.delivered[-1] * 500)
+
+
+def test_a_campaign_that_is_overdue_catches_up() -> None:
+    """Late by half of the flight, it is urgent, and delivered in full where there is enough to be had."""
+    of_day = portion(10_000)
+    noon = MONDAY + 12 * HOUR
+    assert pace([of_day], WEEKLY, noon).urgency == URGENCY_MAX
+    flown = fly([of_day], WEEKLY, asked(weekly, 10_000, 1, 4), (noon, of_day.until), step=2)
+    assert flown.delivered[-1] == of_day.limit
+    assert flown.deviation(hours(1)[13:]) <= DEVIATION_MAX
