@@ -15,6 +15,7 @@ from domain.budget import Budget, DeliveryKind, price_of
 from domain.events import ClickRecorded, DeliveryEvent, ImpressionRecorded, ViewRecorded
 from domain.frequency import Cap, Viewing, ViewingKey, is_reached, seen
 from domain.leasing import LeaseKey
+from domain.validity import RULES, Invalid, is_invalid
 from domain.values import Pricing
 
 EVENT_OF: Final[Mapping[DeliveryKind, type[DeliveryEvent]]] = {
@@ -52,6 +53,11 @@ class Delivery(Struct, frozen=True, kw_only=True):
     kind: DeliveryKind
     ticket: Ticket
     occurred_at: datetime
+    invalid: Invalid | None = None
+    """Why it is invalid, as far as the door could tell."""
+
+    needs_impression: bool = False
+    """Whether it is invalid, too, unless an impression of the decision counts already."""
 
 
 class Settled(NamedTuple):
@@ -72,7 +78,7 @@ class Settlement(NamedTuple):
 def settle(
     deliveries: Sequence[Delivery],
     *,
-    recorded: Mapping[UUID, frozenset[DeliveryKind]],
+    recorded: Mapping[UUID, frozenset[str]],
     books: Books,
     leases: Mapping[LeaseKey, int],
     viewings: Mapping[ViewingKey, Viewing],
@@ -80,8 +86,8 @@ def settle(
 ) -> Settlement:
     """Return what a batch adds to the log, the leases and the viewings, in the order of the batch, and charge `books`.
 
-    `recorded` holds what the log has of each decision, `leases` how many impressions are left of the leases that the
-    decisions were promised from, `viewings` what their viewers have seen of what is capped.
+    `recorded` holds the marks (see `mark`) of what the log has of each decision, `leases` how many impressions are left
+    of the leases that the decisions were promised from, `viewings` what their viewers have seen of what is capped.
     """
     second = now.timestamp()
     seen_kinds = dict(recorded)
@@ -94,24 +100,37 @@ def settle(
         if delivery.kind in kinds:
             outcomes.append(None)
             continue
-        seen_kinds[ticket.decision_id] = kinds | {delivery.kind}
+        invalid = _why_invalid(delivery, kinds)
+        marked = mark(delivery.kind, invalid)
+        if marked in kinds:
+            outcomes.append(None)
+            continue
+        seen_kinds[ticket.decision_id] = kinds | {marked}
         budget = books.find(ticket.campaign_id)
         if budget is None:
-            outcomes.append(Settled(len(kinds) + 1, _event(delivery, 0, "unknown_campaign")))
+            outcomes.append(Settled(len(kinds) + 1, _event(delivery, 0, invalid or "unknown_campaign")))
             continue
-        if ticket.worker and delivery.kind == "impression" and is_held(ticket, second):
+        if invalid is None and ticket.worker and delivery.kind == "impression" and is_held(ticket, second):
             key = (ticket.worker, ticket.campaign_id)
             impressions = left.get(key, leases.get(key, 0))
             if impressions:
                 # What was set aside for this impression is free for it now, and for nothing else.
                 left[key] = impressions - 1
                 budget = books.lease(budget, -1)
-        reason = _why_unbilled(ticket, second)
+        reason = invalid or _why_unbilled(ticket, second)
         if reason is None and delivery.kind == "impression" and (ticket.campaign_cap or ticket.creative_cap):
             reason = _why_capped(ticket, standing, int(second))
         outcomes.append(Settled(len(kinds) + 1, bill(delivery, budget, books, reason)))
     viewed = {key: viewing for key, viewing in standing.items() if viewing is not viewings.get(key)}
     return Settlement(tuple(outcomes), left, viewed)
+
+
+def mark(kind: DeliveryKind, reason: str | None) -> str:
+    """Return the name under which a decision has a delivery at most once; invalid ones have one of their own.
+
+    So an invalid beacon takes nothing from a valid one that comes after it; what comes after a valid one adds nothing.
+    """
+    return f"invalid {kind}" if is_invalid(reason) else kind
 
 
 def is_held(ticket: Ticket, second: float) -> bool:
@@ -135,6 +154,14 @@ def caps_of(ticket: Ticket) -> Iterator[tuple[ViewingKey, Cap]]:
             yield (ticket.campaign_id, ticket.viewer), ticket.campaign_cap
         if ticket.creative_cap is not None:
             yield (ticket.creative_id, ticket.viewer), ticket.creative_cap
+
+
+def _why_invalid(delivery: Delivery, kinds: frozenset[str]) -> Invalid | None:
+    if delivery.ticket.test:
+        return None
+    if delivery.invalid is None and delivery.needs_impression and "impression" not in kinds:
+        return "invalid:no_impression"
+    return delivery.invalid
 
 
 def _why_unbilled(ticket: Ticket, second: float) -> str | None:
@@ -172,6 +199,7 @@ def _event(delivery: Delivery, price_micros: int, reason: str | None) -> Deliver
         price_micros=price_micros,
         billed=reason is None,
         reason=reason,
+        rules=RULES,
     )
 
 
@@ -182,5 +210,5 @@ def concerned(deliveries: Iterable[Delivery]) -> frozenset[UUID]:
 
 def viewings_of(deliveries: Iterable[Delivery]) -> frozenset[ViewingKey]:
     """Return what is capped among the impressions of a batch, each with its viewer."""
-    impressions = (delivery for delivery in deliveries if delivery.kind == "impression")
+    impressions = (each for each in deliveries if each.kind == "impression" and each.invalid is None)
     return frozenset(key for impression in impressions for key, _ in caps_of(impression.ticket))

@@ -6,7 +6,7 @@ Tags are written by hand and never renamed; a new field has a default; a changed
 from datetime import datetime
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from domain.terms import (
     AdvertiserChanges,
@@ -127,7 +127,10 @@ class SlotKeyRevoked(Struct, frozen=True, kw_only=True, tag="slot_key_revoked"):
 
 
 class DeliveryRecorded(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What impressions, views and clicks have in common: what was shown where, and what it cost."""
+    """What impressions, views and clicks have in common: what was shown where, and what it cost.
+
+    `rules` is the version of those by which it counts or is invalid (see `validity`); without, it is from before them.
+    """
 
     campaign_id: UUID
     creative_id: UUID
@@ -141,6 +144,7 @@ class DeliveryRecorded(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     price_micros: Micros
     billed: bool
     reason: str | None = None
+    rules: int | UnsetType = UNSET
 
 
 class ImpressionRecorded(DeliveryRecorded, frozen=True, kw_only=True, tag="impression_recorded"):

@@ -17,6 +17,7 @@ from domain.errors import IdempotencyKeyReused, Kind, Refusal, VersionConflict
 from domain.events import CampaignChanged, CampaignCreated, Entry, Event, FundsDeposited, FundsWithdrawn
 from domain.frequency import Viewing, ViewingKey
 from domain.leasing import LeaseKey, Want, lease, reclaim
+from domain.validity import is_invalid
 from infra import event_log
 from infra.event_log import Head
 
@@ -113,7 +114,7 @@ class Facts(Struct, frozen=True, kw_only=True):
 
     head: Head
     versions: Mapping[str, int]
-    recorded: Mapping[UUID, frozenset[DeliveryKind]]
+    recorded: Mapping[UUID, frozenset[str]]
     budgets: Mapping[UUID, Budget]
     leases: Mapping[LeaseKey, int]
     viewings: Mapping[ViewingKey, Viewing]
@@ -176,7 +177,8 @@ def _settle(facts: Facts, draft: Plan, requests: Sequence[Request]) -> None:
     for delivery, settled in zip(deliveries, settlement.outcomes, strict=True):
         if settled is not None:
             draft.entries.append(_delivery_entry(delivery, settled, draft.now))
-            if delivery.kind == "impression" and delivery.ticket.worker:
+            valid = not is_invalid(settled.event.reason)
+            if valid and delivery.kind == "impression" and delivery.ticket.worker:
                 draft.confirmed[delivery.ticket.worker].append(delivery.ticket.decision_id)
 
 

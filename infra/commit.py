@@ -14,7 +14,7 @@ from psycopg.rows import DictRow
 
 from domain.budget import Budget, DeliveryKind
 from domain.decider import stream_of
-from domain.delivery import EVENT_OF, concerned, viewings_of
+from domain.delivery import EVENT_OF, concerned, mark, viewings_of
 from domain.events import DeliveryRecorded, FundsDeposited, FundsWithdrawn, RequestsTallied
 from domain.frequency import Viewing
 from domain.leasing import LEASE_SECONDS
@@ -197,10 +197,11 @@ async def _read(connection: Connection, ledger_id: UUID, requests: Sequence[Requ
     workers, silent = await _hear(connection, ledger_id, leasings)
     campaigns |= {key[1] for key in silent}
     budgets = await _rows(connection, _READ_BUDGETS, here | {"campaigns": list(campaigns), "funded": funded})
-    recorded: dict[UUID, frozenset[DeliveryKind]] = {}
+    recorded: dict[UUID, frozenset[str]] = {}
     for row in await _all(decisions):
         decision_id = UUID(row["stream_id"].removeprefix("decision-"))
-        recorded[decision_id] = recorded.get(decision_id, frozenset()) | {_KIND_BY_TAG[row["type"]]}
+        marked = mark(_KIND_BY_TAG[row["type"]], row["reason"])
+        recorded[decision_id] = recorded.get(decision_id, frozenset()) | {marked}
     return Facts(
         head=msgspec.convert(await head.fetchone(), Head),
         versions={row["stream_id"]: row["version"] for row in await _all(versions)},

@@ -86,10 +86,10 @@ STREAM_VERSIONS: Final = """
 """
 
 DECISION_EVENTS: Final = """
-    SELECT wanted.stream_id, recorded.type
+    SELECT wanted.stream_id, recorded.type, recorded.reason
     FROM unnest(string_to_array(%(streams)s, E'\\n')) AS wanted (stream_id)
     CROSS JOIN LATERAL (
-        SELECT type FROM events
+        SELECT type, entry #>> '{event,reason}' AS reason FROM events
         WHERE ledger_id = %(ledger_id)s AND stream_id = wanted.stream_id
         ORDER BY version LIMIT 100
     ) AS recorded

@@ -30,6 +30,10 @@ COUNT_MAX: Final = (1 << COUNT_BITS) - 1
 _TAG_MASK: Final = (1 << 64) - 1 - COUNT_MAX
 
 
+Rates = list[tuple[str, int, int]]
+"""Under which name something is counted, how often it may happen, and within how many seconds."""
+
+
 class RateExceeded(Exception):
     """There were too many requests; try again later."""
 
@@ -93,9 +97,9 @@ class RateLimits:
     def __init__(self, per_key: str, per_address: str, counts: SharedCounts) -> None:
         """Take the rates in the notation of `limits`, empty for none; raise RatesUnreadable."""
         self._counts = counts
-        self._per_key = [(f"key {rate}", rate.amount, rate.get_expiry()) for rate in _rates(per_key)]
+        self._per_key = rates("key", per_key)
         self.counts_keys = bool(self._per_key)
-        self._per_address = [(f"address {rate}", rate.amount, rate.get_expiry()) for rate in _rates(per_address)]
+        self._per_address = rates("address", per_address)
 
     def count(self, key: str, address: str) -> None:
         """Count a request, whose key may be empty; raise RateExceeded.
@@ -108,18 +112,19 @@ class RateLimits:
         if key:
             self._count(self._per_key, key)
 
-    def _count(self, rates: list[tuple[str, int, int]], whom: str) -> None:
-        for kind, amount, seconds in rates:
+    def _count(self, of_kind: Rates, whom: str) -> None:
+        for kind, amount, seconds in of_kind:
             second = clock.second()
             if self._counts.add(kind, whom, second // seconds) > amount:
                 raise RateExceeded(seconds - second % seconds)
 
 
-def _rates(said: str) -> list[RateLimitItem]:
+def rates(of: str, said: str) -> Rates:
+    """Return the rates that a text says, under names by which they are counted; raise RatesUnreadable."""
     try:
-        rates = parse_many(said) if said else []
+        found: list[RateLimitItem] = parse_many(said) if said else []
     except ValueError as error:
         raise RatesUnreadable(said) from error
-    if not all(0 < rate.amount <= COUNT_MAX for rate in rates):
+    if not all(0 < rate.amount <= COUNT_MAX for rate in found):
         raise RatesUnreadable(said)
-    return rates
+    return [(f"{of} {rate}", rate.amount, rate.get_expiry()) for rate in found]

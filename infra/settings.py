@@ -12,6 +12,11 @@ CONNECTIONS_MAX: Final = 2_048
 """How many connections a web worker holds at once, unless it is told otherwise."""
 
 
+IMPRESSIONS_PER_VIEWER: Final = "300/minute"
+CLICKS_PER_VIEWER: Final = "30/minute"
+"""More than this no person sees or clicks. An address may be that of thousands: what is too much, operators say."""
+
+
 class SettingMissing(Exception):
     """A setting that production needs is not there."""
 
@@ -48,6 +53,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     workers: int = 1
     trusted_proxies: str = ""
     connections_max: int = CONNECTIONS_MAX
+    data_centres_file: Path | None = None
+    impressions_per_viewer: str = IMPRESSIONS_PER_VIEWER
+    impressions_per_address: str = ""
+    clicks_per_viewer: str = CLICKS_PER_VIEWER
+    clicks_per_address: str = ""
 
     def __repr__(self) -> str:
         """Show where things are, never what is secret."""
@@ -100,6 +110,11 @@ def read(*, data_dir: Path | None = None) -> Settings:
         workers=int(os.environ.get("LEDGER_WORKERS") or 1),
         trusted_proxies=_networks("LEDGER_TRUSTED_PROXIES"),
         connections_max=_number("LEDGER_CONNECTIONS_MAX", CONNECTIONS_MAX),
+        data_centres_file=_path("LEDGER_DATA_CENTRES_FILE"),
+        impressions_per_viewer=os.environ.get("LEDGER_IMPRESSIONS_PER_VIEWER", IMPRESSIONS_PER_VIEWER),
+        impressions_per_address=os.environ.get("LEDGER_IMPRESSIONS_PER_ADDRESS") or "",
+        clicks_per_viewer=os.environ.get("LEDGER_CLICKS_PER_VIEWER", CLICKS_PER_VIEWER),
+        clicks_per_address=os.environ.get("LEDGER_CLICKS_PER_ADDRESS") or "",
     )
 
 

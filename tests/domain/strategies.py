@@ -210,7 +210,8 @@ DELIVERY: Final[Fields] = {
     "currency": CAMPAIGN["currency"],
     "price_micros": micros,
     "billed": st.booleans(),
-    "reason": NONE | st.sampled_from(["late", "over_budget", "test"]),
+    "reason": NONE | st.sampled_from(["late", "over_budget", "test", "invalid:crawler"]),
+    "rules": st.integers(0, 3),
 }
 
 KEY: Final[Fields] = {

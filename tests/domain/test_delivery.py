@@ -16,6 +16,7 @@ from domain.budget import Budget, DeliveryKind
 from domain.delivery import EVENT_OF, Delivery, Settled, Ticket, concerned
 from domain.events import ClickRecorded, ImpressionRecorded, ViewRecorded
 from domain.leasing import LeaseKey
+from domain.validity import RULES
 from domain.values import Pricing
 from tests.domain.deliveries import (
     CAMPAIGN_ID,
@@ -49,6 +50,7 @@ IMPRESSION: Final = ImpressionRecorded(
     price_micros=2,
     billed=True,
     reason=None,
+    rules=RULES,
 )
 
 Recorded = Mapping[UUID, frozenset[DeliveryKind]]

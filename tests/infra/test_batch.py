@@ -21,6 +21,7 @@ from domain.events import (
     ImpressionRecorded,
 )
 from domain.leasing import LeaseKey, Want
+from domain.validity import RULES
 from domain.values import Pricing
 from infra import clock
 from infra.batch import (
@@ -196,7 +197,7 @@ def _impression(asked: Recording) -> DeliveryRecorded:
     fields = {
         name: getattr(ticket, name) for name in ImpressionRecorded.__struct_fields__ if name in ticket.__struct_fields__
     }
-    return ImpressionRecorded(**fields, price_micros=5_000, billed=True)
+    return ImpressionRecorded(**fields, price_micros=5_000, billed=True, rules=RULES)
 
 
 def test_a_campaign_opens_its_budget() -> None:
