@@ -46,7 +46,7 @@ def drawn(urn: Urn, bits: int, draw: int) -> tuple[int, int]:
     totals = list(accumulate(ceiling * members.bit_count() for ceiling, members in classes))
     while True:
         if draw >> _EVEN_BITS < totals[-1]:
-            draw = _renewed(draw)
+            draw = renewed(draw)
         draw, ticket = divmod(draw, totals[-1])
         of_class = bisect_right(totals, ticket)
         ceiling, members = classes[of_class]
@@ -73,6 +73,15 @@ def nth(bits: int, rank: int) -> int:
     return number
 
 
+def first_of_each(bits: int, lows: int, highs: int) -> int:
+    """Return the lowest member of each group of a bitset; groups lie side by side, each from a low bit to a high one.
+
+    Subtracting the lowest bit of every group at once turns its lowest member off and whatever is below on; the highest
+    bit, set beforehand, keeps one group from borrowing of the next.
+    """
+    return bits & ~((bits | highs) - lows)
+
+
 def bitset(numbers: Sequence[int]) -> int:
     """Return the integer whose set bits are these numbers."""
     octets = bytearray((max(numbers, default=-1) >> 3) + 1)
@@ -81,6 +90,7 @@ def bitset(numbers: Sequence[int]) -> int:
     return int.from_bytes(octets, "little")
 
 
-def _renewed(draw: int) -> int:
+def renewed(draw: int) -> int:
+    """Return what to draw with once a draw is used up."""
     octets = draw.to_bytes(max(_DRAW_BYTES, (draw.bit_length() + 7) // 8), "big")
     return int.from_bytes(blake2b(octets, digest_size=_DRAW_BYTES).digest(), "big")

@@ -1,11 +1,12 @@
 """Drawing by weight from a bitset."""
 
 from collections import Counter
+from itertools import accumulate
 
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
-from domain.drawing import bitset, drawn, nth, urn_of
+from domain.drawing import bitset, drawn, first_of_each, nth, urn_of
 from tests.domain.strategies import law
 
 
@@ -15,6 +16,18 @@ def test_members_are_found_by_rank(numbers: set[int]) -> None:
     """The rank of a number is how many of the others are lower."""
     bits = bitset(list(numbers))
     assert [nth(bits, rank) for rank in range(len(numbers))] == sorted(numbers)
+
+
+@law
+@for_all(sizes=st.lists(st.integers(1, 4), min_size=1, max_size=40), bits=st.integers(0, 2**160))
+def test_each_group_is_represented_once(sizes: list[int], bits: int) -> None:
+    """Of each group that has members in a bitset the lowest is found, and nothing else."""
+    after = list(accumulate(sizes))
+    groups = [range(end - size, end) for end, size in zip(after, sizes, strict=True)]
+    bits &= (1 << after[-1]) - 1
+    members = [[number for number in group if bits >> number & 1] for group in groups]
+    lows, highs = bitset([group[0] for group in groups]), bitset([group[-1] for group in groups])
+    assert first_of_each(bits, lows, highs) == bitset([of_group[0] for of_group in members if of_group])
 
 
 @law
