@@ -1,23 +1,28 @@
 """The door to advertisers, and to their funds."""
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 from uuid import UUID
 
-from litestar import Controller, Response, get, patch, post
+from litestar import Controller, Request, Response, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter, RequestBody
+from msgspec import structs
 
 from api import lists, problems
-from api.access import may_manage, may_read
+from api.access import claims_of, may_manage, may_read, may_spend, reads_contacts
 from api.lists import Moment
 from api.services import Services
 from domain.advertiser import ADVERTISER, ChangeAdvertiser, CreateAdvertiser, DepositFunds, WithdrawFunds
 from domain.errors import NotFound
 from domain.terms import Availability
 from infra import clock
+from infra.access_tokens import Claims
 from infra.batch import Receipt
 from infra.execute import Asked, execute
 from infra.leasing import Funds, read_funds
+from infra.personal_data import decrypted
+from infra.subject_keys import Subject, read_subjects
 from projections.advertisers import READ_MODEL, AdvertiserRow
 from projections.listing import Listing, Page
 
@@ -31,6 +36,7 @@ class AdvertiserController(Controller):
     @get(operation_id="list_advertisers", guards=[may_read], responses=problems.LISTING)
     async def browse(
         self,
+        request: Request[Any, Any, Any],
         ledger_id: NamedDependency[UUID],
         page: NamedDependency[Listing],
         services: NamedDependency[Services],
@@ -38,19 +44,23 @@ class AdvertiserController(Controller):
         status: Annotated[Availability | None, QueryParameter(description="Only those with this status.")] = None,
         name: lists.Name = None,
     ) -> Page[AdvertiserRow]:
-        """List advertisers."""
-        return await lists.browse(services, ledger_id, READ_MODEL, page, as_of, status=status, name=name)
+        """List advertisers; how people are reached is encrypted for whoever may not read it."""
+        found = await lists.browse(services, ledger_id, READ_MODEL, page, as_of, status=status, name=name)
+        return structs.replace(found, items=await _shown(services, claims_of(request), found.items))
 
     @get("/{advertiser_id:uuid}", operation_id="get_advertiser", guards=[may_read], responses=problems.LISTING_OF_ONE)
     async def show(
         self,
+        request: Request[Any, Any, Any],
         advertiser_id: FromPath[UUID],
         ledger_id: NamedDependency[UUID],
         services: NamedDependency[Services],
         as_of: NamedDependency[Moment | None],
     ) -> Response[AdvertiserRow]:
-        """Show an advertiser."""
-        return await lists.show(services, ledger_id, READ_MODEL, advertiser_id, as_of)
+        """Show an advertiser; how people are reached is encrypted for whoever may not read it."""
+        answer = await lists.show(services, ledger_id, READ_MODEL, advertiser_id, as_of)
+        (answer.content,) = await _shown(services, claims_of(request), [answer.content])
+        return answer
 
     @post(operation_id="create_advertiser", guards=[may_manage], responses=problems.CREATING)
     async def create(
@@ -75,7 +85,7 @@ class AdvertiserController(Controller):
         "/{advertiser_id:uuid}/deposit",
         operation_id="deposit_funds",
         status_code=200,
-        guards=[may_manage],
+        guards=[may_spend],
         responses=problems.CHANGING,
     )
     async def deposit(
@@ -92,7 +102,7 @@ class AdvertiserController(Controller):
         "/{advertiser_id:uuid}/withdraw",
         operation_id="withdraw_funds",
         status_code=200,
-        guards=[may_manage],
+        guards=[may_spend],
         responses=problems.CHANGING,
     )
     async def withdraw(
@@ -115,3 +125,19 @@ class AdvertiserController(Controller):
         if funds is None:
             raise NotFound("deposit of advertiser", advertiser_id)
         return funds
+
+
+async def _shown(services: Services, claims: Claims, rows: Sequence[AdvertiserRow]) -> list[AdvertiserRow]:
+    """Return advertisers as somebody may read them."""
+    if not reads_contacts(claims):
+        return list(rows)
+    async with services.log.pool.connection() as connection:
+        found = await read_subjects(connection, services.log.masters, claims.ledger, [row.id for row in rows])
+    return [_readable(found[row.id], row) for row in rows]
+
+
+def _readable(subject: Subject, row: AdvertiserRow) -> AdvertiserRow:
+    """Return an advertiser as it reads; what stood there as of a moment and was erased since says when."""
+    shown = decrypted(subject, row)
+    lost = (row.email, row.phone) != (None, None) and (shown.email, shown.phone) == (None, None)
+    return structs.replace(shown, erased_at=subject.erased_at) if lost else shown

@@ -28,6 +28,7 @@ from api.lifeline import hung_on
 from api.observe import observed
 from api.operations import OperationsController
 from api.people import PeopleController
+from api.personal_data import PersonalDataController
 from api.proofs import LogController, ProofController
 from api.reports import ReportController
 from api.requests import StrictRequest, asked, asked_if, ledger_of
@@ -35,7 +36,7 @@ from api.services import Services, services_of
 from api.sign_in import SignInController
 from api.slots import SlotController
 from domain.holds import Holds
-from infra import installation, keys, ledger_keys, settings
+from infra import installation, keys, ledger_keys, settings, subject_keys
 from infra.beacon_tokens import BeaconTokens
 from infra.database import open_pool
 from infra.rate_limits import RateLimits, SharedCounts
@@ -66,6 +67,7 @@ def create_app(configured: Settings | None = None) -> Litestar:
                 route_handlers=[
                     SignInController,
                     AdvertiserController,
+                    PersonalDataController,
                     CampaignController,
                     CreativeController,
                     SlotController,
@@ -135,6 +137,7 @@ async def serving(url: str, found: Settings) -> AsyncIterator[Services]:
         pool = await stack.enter_async_context(open_pool(url, size_max=POOL_CONNECTIONS_MAX))
         async with pool.connection() as connection:
             await installation.check(connection)
+            await subject_keys.check_masters(connection, secrets.masters)
             ledger_id = await installation.ledger_of(connection)
             holds = Holds(randbits(WORKER_BITS))
             catalogue = Serving(ledger_id, holds)
@@ -152,7 +155,7 @@ async def serving(url: str, found: Settings) -> AsyncIterator[Services]:
                 database_url=url,
                 stopping=asyncio.Event(),
                 ledger_id=ledger_id,
-                log=Log(pool, writer),
+                log=Log(pool, writer, secrets.masters),
                 keys=secrets,
                 ledger_keys=of_ledger,
                 beacon_tokens=BeaconTokens(of_ledger),

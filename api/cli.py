@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
-from typing import Final
+from typing import Final, get_args
 
 import click
 import msgspec
@@ -19,6 +19,7 @@ from api.audit_cli import audit
 from api.background import work as work_in_background
 from api.demo import NotADemo
 from api.demo import demo as serve_demo
+from api.keys_cli import BackupUnfit, keys
 from api.lifeline import until_stopped
 from api.play import CouldNotPlay, Summary
 from api.play import play as play_log
@@ -35,6 +36,7 @@ from infra.mirror import FolderUnfit
 from infra.rate_limits import RatesUnreadable
 from infra.schema import SchemaUnfit
 from infra.settings import SettingMissing, SettingUnfit
+from infra.subject_keys import MasterKeyUnknown
 from infra.users import User
 from projections import status
 from projections.rebuild import RebuildRunning
@@ -42,6 +44,7 @@ from projections.status import ProjectionStatus
 
 COULD_NOT_RUN: Final = 2
 COULD_NOT_RUN_BECAUSE: Final = (
+    *(BackupUnfit, MasterKeyUnknown),
     *(CannotListen, CouldNotPlay, DataFolderHeld, FolderUnfit, NotADemo, NotDurable, NotInstalled),
     *(PostgresFailed, RatesUnreadable, RebuildRunning, Refusal, SchemaUnfit, SecretUnfit, SettingMissing),
     *(SettingUnfit, Unanswered, Unreadable),
@@ -57,6 +60,7 @@ Environment:
   LEDGER_DATA_DIR               where that one and its keys are kept [default: .ledger]
   LEDGER_SECRET_KEY             32 random bytes or more in base64url, needed with LEDGER_DATABASE_URL
   LEDGER_PREVIOUS_SECRET_KEY    the one before, while it is being replaced
+  LEDGER_ENCRYPTION_KEY         32 random bytes in base64url, needed with LEDGER_DATABASE_URL: personal data
   LEDGER_SIGNING_KEY_FILE       an Ed25519 key in PEM, needed with LEDGER_DATABASE_URL
   LEDGER_LOG_KEY_FILE           another one, for its owner alone, needed with LEDGER_DATABASE_URL to sign the log
   LEDGER_PREVIOUS_LOG_KEY_FILE  the one before, while it is being replaced: both sign
@@ -207,6 +211,7 @@ for command in projections_cli.COMMANDS:
 
 
 ledger.add_command(audit)
+ledger.add_command(keys)
 
 
 @ledger.group()
@@ -216,9 +221,7 @@ def user() -> None:
 
 @user.command("create")
 @click.option("--email", required=True, help="What they sign in with.")
-@click.option(
-    "--role", required=True, type=click.Choice(["admin", "manager", "viewer", "auditor"]), help="What they may do."
-)
+@click.option("--role", required=True, type=click.Choice(get_args(users.Role)), help="What they may do.")
 @_data_dir
 @_as_json
 def create_user(email: str, role: users.Role, data_dir: Path | None, as_json: bool) -> None:

@@ -1,7 +1,7 @@
 """How a request is read: strictly, and with what it says about itself."""
 
+import hmac
 from functools import lru_cache
-from hashlib import sha256
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -11,9 +11,10 @@ from litestar.openapi.spec import Example
 from litestar.params import HeaderParameter
 from msgspec import structs
 
-from api.access import claims_of
+from api.access import claims_of, rights_of
 from api.observe import request_id
 from api.problems import Malformed, UnsupportedMediaType
+from api.services import services_of
 from infra.batch import Idempotency
 from infra.execute import Asked
 
@@ -74,6 +75,7 @@ async def asked(request: Request[Any, Any, Any], idempotency_key: IdempotencyKey
         actor=actor,
         correlation_id=request_id(request),
         idempotency=await _idempotency(request, actor, idempotency_key),
+        rights=rights_of(claims),
     )
 
 
@@ -99,4 +101,6 @@ async def _idempotency(request: Request[Any, Any, Any], actor: str, key: str | N
     if not key.isascii() or not key.isprintable() or not 1 <= len(key) <= IDEMPOTENCY_KEY_CHARACTERS_MAX:
         raise Malformed(f"Idempotency-Key is 1 to {IDEMPOTENCY_KEY_CHARACTERS_MAX} printable ASCII characters.")
     named = f"{request.method} {request.url.path} {request.headers.get('If-Match', '')}\n".encode()
-    return Idempotency(actor=actor, key=key, request_sha256=sha256(named + await request.body()).digest())
+    body, keys = await request.body(), services_of(request).ledger_keys.request
+    fingerprint, *earlier = (hmac.digest(secret, named + body, "sha256") for secret in keys)
+    return Idempotency(actor=actor, key=key, request_sha256=fingerprint, earlier=tuple(earlier))

@@ -12,7 +12,7 @@ from api.people import NewUser, UserChange
 from api.sign_in import Credentials, RefreshToken, Tokens
 from api.slots import IssuedKey
 from domain.ad_request import AdRequest, Geo, Placement, Viewer
-from domain.advertiser import ChangeAdvertiser, CreateAdvertiser, DepositFunds, WithdrawFunds
+from domain.advertiser import ChangeAdvertiser, CreateAdvertiser, DepositFunds, PlaceLegalHold, WithdrawFunds
 from domain.campaign import ChangeCampaign, CreateCampaign
 from domain.creative import ChangeCreative, CreateCreative, DenyCreative
 from domain.slot import ChangeSlot, CreateSlot
@@ -42,6 +42,7 @@ SPECIMENS: Final[tuple[Struct, ...]] = (
     ChangeAdvertiser(status="inactive"),
     DepositFunds(amount_micros=5_000_000_000, currency="GBP"),
     WithdrawFunds(amount_micros=1_000_000_000, currency="GBP"),
+    PlaceLegalHold(reason="Commercial court, case 17/2026"),
     CreateCampaign(
         advertiser_id=_ADVERTISER,
         name="Autumn boots",

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-Kind = Literal["missing", "conflict", "precondition", "rule"]
+Kind = Literal["forbidden", "missing", "conflict", "precondition", "rule"]
 
 
 class Refusal(Exception):
@@ -27,6 +27,13 @@ class NotFound(Refusal):
     def __init__(self, thing: str, thing_id: object) -> None:
         """Name the kind of thing and the id that was asked for."""
         super().__init__(f"There is no {thing} {thing_id} in this ledger.")
+
+
+class NotAllowed(Refusal):
+    """The credentials do not allow this, of what they allow in general."""
+
+    kind = "forbidden"
+    code = "not_allowed"
 
 
 class UnknownReference(Refusal):
@@ -151,6 +158,24 @@ class TargetingTooWide(Refusal):
     code = "targeting_too_wide"
 
 
+class TargetEmpty(Refusal):
+    """A place to be left out has to name one."""
+
+    code = "target_empty"
+
+
+class TargetingContradictory(Refusal):
+    """What is asked for on one side is ruled out on the other."""
+
+    code = "targeting_contradictory"
+
+
+class PostcodeMalformed(Refusal):
+    """An asterisk stands at the end of a postcode, after the beginning that counts."""
+
+    code = "postcode_malformed"
+
+
 class FieldFixed(Refusal):
     """The field cannot change any more."""
 
@@ -164,11 +189,42 @@ class MediaIncomplete(Refusal):
     code = "media_incomplete"
 
 
+class ImageMalformed(Refusal):
+    """The file is not an image of a kind that is taken, or cannot be decoded."""
+
+    code = "image_malformed"
+
+
+class ImageMislabelled(Refusal):
+    """The file is another kind of image than it is said to be."""
+
+    code = "image_mislabelled"
+
+
+class ImageTooLarge(Refusal):
+    """The image has more pixels or frames than is taken."""
+
+    code = "image_too_large"
+
+
+class ImageUnfit(Refusal):
+    """The image does not have the dimensions of its creative."""
+
+    code = "image_unfit"
+
+
 class NotApproved(Refusal):
     """Only an approved creative can be shown."""
 
     kind = "conflict"
     code = "not_approved"
+
+
+class ContentNotAffirmed(Refusal):
+    """Nobody has affirmed that the creative has no prohibited content."""
+
+    kind = "conflict"
+    code = "content_not_affirmed"
 
 
 class UnknownRating(Refusal):
@@ -188,3 +244,10 @@ class TimeClaimRefused(Refusal):
     """The claimed time of a beacon lies in the future."""
 
     code = "time_in_future"
+
+
+class LegalHoldStands(Refusal):
+    """Nothing is erased while a legal hold stands."""
+
+    kind = "conflict"
+    code = "legal_hold"

@@ -18,7 +18,7 @@ from domain.terms import (
     SlotChanges,
     SlotTerms,
 )
-from domain.values import CurrencyCode, LongText, Micros, PositiveMicros
+from domain.values import CurrencyCode, Line, LongText, Micros, PositiveMicros
 
 
 class AdvertiserCreated(AdvertiserTerms, frozen=True, kw_only=True, tag="advertiser_created"):
@@ -41,6 +41,20 @@ class FundsWithdrawn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     amount_micros: PositiveMicros
     currency: CurrencyCode
+
+
+class LegalHoldPlaced(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="legal_hold_placed"):
+    """Nothing that is held about an advertiser's contact may be erased, for a reason."""
+
+    reason: Line
+
+
+class LegalHoldLifted(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="legal_hold_lifted"):
+    """What is held about an advertiser's contact may be erased again."""
+
+
+class PersonalDataErased(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="personal_data_erased"):
+    """The key was destroyed under which the log holds an advertiser's contact: nobody can read it any more."""
 
 
 class CampaignCreated(CampaignTerms, frozen=True, kw_only=True, omit_defaults=True, tag="campaign_created"):
@@ -159,6 +173,32 @@ class ClickRecorded(DeliveryRecorded, frozen=True, kw_only=True, tag="click_reco
     """A creative was clicked."""
 
 
+class StartRecorded(DeliveryRecorded, frozen=True, kw_only=True, tag="start_recorded"):
+    """A video or audio creative began to play."""
+
+
+class FirstQuartileRecorded(DeliveryRecorded, frozen=True, kw_only=True, tag="first_quartile_recorded"):
+    """A quarter of a creative has played."""
+
+
+class MidpointRecorded(DeliveryRecorded, frozen=True, kw_only=True, tag="midpoint_recorded"):
+    """Half of a creative has played."""
+
+
+class ThirdQuartileRecorded(DeliveryRecorded, frozen=True, kw_only=True, tag="third_quartile_recorded"):
+    """Three quarters of a creative have played."""
+
+
+class CompleteRecorded(DeliveryRecorded, frozen=True, kw_only=True, tag="complete_recorded"):
+    """A creative has played to its end."""
+
+
+class ErrorRecorded(DeliveryRecorded, frozen=True, kw_only=True, tag="error_recorded"):
+    """A creative could not be played; `code` is VAST's (4.2, section 2.3.6.3), where the player said one."""
+
+    code: int | None = None
+
+
 class RequestTally(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What became of the creatives that a slot asked for in a country: how many it got, and why it got no more."""
 
@@ -193,7 +233,8 @@ class ProjectionCompared(Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 FundsMoved = FundsDeposited | FundsWithdrawn
-AdvertiserEvent = AdvertiserCreated | AdvertiserChanged | FundsMoved
+PersonalDataEvent = LegalHoldPlaced | LegalHoldLifted | PersonalDataErased
+AdvertiserEvent = AdvertiserCreated | AdvertiserChanged | FundsMoved | PersonalDataEvent
 CampaignStepTaken = CampaignActivated | CampaignPaused | CampaignCompleted | CampaignExpired | CampaignArchived
 CampaignEvent = CampaignCreated | CampaignChanged | CampaignStepTaken
 CreativeEvent = (
@@ -207,7 +248,10 @@ CreativeEvent = (
     | CreativeArchived
 )
 SlotEvent = SlotCreated | SlotChanged | SlotKeyIssued | SlotKeyRevoked
-DeliveryEvent = ImpressionRecorded | ViewRecorded | ClickRecorded
+PlaybackEvent = (
+    StartRecorded | FirstQuartileRecorded | MidpointRecorded | ThirdQuartileRecorded | CompleteRecorded | ErrorRecorded
+)
+DeliveryEvent = ImpressionRecorded | ViewRecorded | ClickRecorded | PlaybackEvent
 Event = (
     AdvertiserEvent
     | CampaignEvent

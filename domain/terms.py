@@ -5,7 +5,7 @@ read models are built on the same two, so each field is declared once as a fact 
 """
 
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 from uuid import UUID
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -14,18 +14,23 @@ from domain.values import (
     AdType,
     Audience,
     CapWindow,
+    Contact,
     ContentRating,
     Count,
     CurrencyCode,
+    DeviceType,
     DisplayTime,
-    Email,
+    DomainName,
+    KeyValues,
+    LanguageRange,
     Line,
     LongText,
     Markup,
+    MediaFile,
     MediaType,
+    MimeType,
     Micros,
     Name,
-    Phone,
     Pixels,
     Pricing,
     ShortText,
@@ -33,7 +38,7 @@ from domain.values import (
     TimeSlot,
     TimeZoneName,
     WebUrl,
-    Words,
+    Weekday,
 )
 
 Availability = Literal["active", "inactive"]
@@ -54,8 +59,48 @@ ExclusionGroups = Annotated[
 ]
 Targets = Annotated[tuple[Target, ...], Meta(max_length=500, description="Any of them; empty means everywhere.")]
 TimeSlots = Annotated[tuple[TimeSlot, ...], Meta(max_length=24, description="Local times; empty means all day.")]
+ExcludedTargets = Annotated[tuple[Target, ...], Meta(max_length=500, description="In none of these places.")]
+Keywords = Annotated[
+    tuple[ShortText, ...],
+    Meta(max_length=100, description="Only on pages with one of these keywords, in whatever case; empty: on any."),
+]
+Categories = Annotated[
+    tuple[ShortText, ...],
+    Meta(max_length=100, description="What the campaign is about, such as IAB7: pages may block it. IAB7-1 is IAB7."),
+]
+PageCategories = Annotated[
+    tuple[ShortText, ...],
+    Meta(max_length=100, description="Only on pages of one of these categories; empty: on any. IAB7-1 is IAB7."),
+]
+BlockedCategories = Annotated[
+    tuple[ShortText, ...], Meta(max_length=100, description="On no page of these categories. IAB7-1 is IAB7.")
+]
+Languages = Annotated[
+    tuple[LanguageRange, ...], Meta(max_length=100, description="Only to viewers of these languages; empty: to any.")
+]
+DeviceTypes = Annotated[
+    tuple[DeviceType, ...], Meta(max_length=8, description="Only on these kinds of device; empty: on any.")
+]
+Domains = Annotated[tuple[DomainName, ...], Meta(max_length=200, description="Only on these domains; empty: on any.")]
+ExcludedDomains = Annotated[tuple[DomainName, ...], Meta(max_length=200, description="On none of these domains.")]
+Weekdays = Annotated[
+    tuple[Weekday, ...], Meta(max_length=7, description="Days on which the time slots begin; empty: every day.")
+]
+TimeBasis = Annotated[
+    Literal["campaign", "viewer"],
+    Meta(description="Whose local time the time slots and weekdays are in: `timezone`, or the viewer's `utcoffset`."),
+]
 MediaTypes = Annotated[tuple[MediaType, ...], Meta(min_length=1, max_length=5)]
 Seconds = Annotated[int, Meta(ge=1, le=604_800)]
+RefreshSeconds = Annotated[
+    int, Meta(ge=30, le=86_400, description="After so long in view the tag asks for the next creative; null: never.")
+]
+Closable = Annotated[bool, Meta(description="Whether the tag shows a button that closes the creative.")]
+KilobitsPerSecond = Annotated[int, Meta(ge=1, le=1_000_000, description="Kilobits a second, on average.")]
+
+
+CONTACT: Final = ("email", "phone")
+"""The fields of an advertiser that are about a person, and that the log holds encrypted."""
 
 
 class AdvertiserTerms(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -63,8 +108,8 @@ class AdvertiserTerms(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     name: Name
     company_name: Line = ""
-    email: Email | None = None
-    phone: Phone | None = None
+    email: Contact | None = None
+    phone: Contact | None = None
     status: Availability = "active"
 
 
@@ -73,8 +118,8 @@ class AdvertiserChanges(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     name: Name | UnsetType = UNSET
     company_name: Line | UnsetType = UNSET
-    email: Email | None | UnsetType = UNSET
-    phone: Phone | None | UnsetType = UNSET
+    email: Contact | None | UnsetType = UNSET
+    phone: Contact | None | UnsetType = UNSET
     status: Availability | UnsetType = UNSET
 
 
@@ -99,9 +144,19 @@ class CampaignTerms(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_view_count: Count | None = None
     max_view_duration: CapWindow | None = None
     targeting: Targets = ()
-    keywords: Words = ()
-    categories: Words = ()
-    blocked_categories: Words = ()
+    excluded_targeting: ExcludedTargets = ()
+    keywords: Keywords = ()
+    categories: Categories = ()
+    page_categories: PageCategories = ()
+    blocked_categories: BlockedCategories = ()
+    languages: Languages = ()
+    device_types: DeviceTypes = ()
+    domains: Domains = ()
+    excluded_domains: ExcludedDomains = ()
+    key_values: KeyValues = {}
+    time_slots: TimeSlots = ()
+    weekdays: Weekdays = ()
+    time_basis: TimeBasis = "campaign"
     weight: CampaignWeight = 1
     rotation: Rotation = "weight"
     competitive_exclusion: ExclusionGroups = ()
@@ -129,9 +184,19 @@ class CampaignChanges(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     max_view_count: Count | None | UnsetType = UNSET
     max_view_duration: CapWindow | None | UnsetType = UNSET
     targeting: Targets | UnsetType = UNSET
-    keywords: Words | UnsetType = UNSET
-    categories: Words | UnsetType = UNSET
-    blocked_categories: Words | UnsetType = UNSET
+    excluded_targeting: ExcludedTargets | UnsetType = UNSET
+    keywords: Keywords | UnsetType = UNSET
+    categories: Categories | UnsetType = UNSET
+    page_categories: PageCategories | UnsetType = UNSET
+    blocked_categories: BlockedCategories | UnsetType = UNSET
+    languages: Languages | UnsetType = UNSET
+    device_types: DeviceTypes | UnsetType = UNSET
+    domains: Domains | UnsetType = UNSET
+    excluded_domains: ExcludedDomains | UnsetType = UNSET
+    key_values: KeyValues | UnsetType = UNSET
+    time_slots: TimeSlots | UnsetType = UNSET
+    weekdays: Weekdays | UnsetType = UNSET
+    time_basis: TimeBasis | UnsetType = UNSET
     weight: CampaignWeight | UnsetType = UNSET
     rotation: Rotation | UnsetType = UNSET
     competitive_exclusion: ExclusionGroups | UnsetType = UNSET
@@ -149,9 +214,12 @@ class CreativeTerms(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     media_type: MediaType
     media_url: WebUrl | None = None
     media_content: Markup | None = None
+    media_file: MediaFile | None = None
     width: Pixels | None = None
     height: Pixels | None = None
     duration_seconds: Seconds | None = None
+    mime_type: MimeType | None = None
+    bit_rate_kbps: KilobitsPerSecond | None = None
     alt_text: Line = ""
     click_url: WebUrl
     start_date: date | None = None
@@ -174,9 +242,12 @@ class CreativeChanges(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     media_type: MediaType | UnsetType = UNSET
     media_url: WebUrl | None | UnsetType = UNSET
     media_content: Markup | None | UnsetType = UNSET
+    media_file: MediaFile | None | UnsetType = UNSET
     width: Pixels | None | UnsetType = UNSET
     height: Pixels | None | UnsetType = UNSET
     duration_seconds: Seconds | None | UnsetType = UNSET
+    mime_type: MimeType | None | UnsetType = UNSET
+    bit_rate_kbps: KilobitsPerSecond | None | UnsetType = UNSET
     alt_text: Line | UnsetType = UNSET
     click_url: WebUrl | UnsetType = UNSET
     start_date: date | None | UnsetType = UNSET
@@ -202,6 +273,8 @@ class SlotTerms(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_rating: Audience = "mature"
     hold_seconds: Seconds = 60
     token_seconds: Seconds = 86_400
+    refresh_seconds: RefreshSeconds | None = None
+    closable: Closable = False
     status: Availability = "active"
 
 
@@ -217,4 +290,6 @@ class SlotChanges(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     max_rating: Audience | UnsetType = UNSET
     hold_seconds: Seconds | UnsetType = UNSET
     token_seconds: Seconds | UnsetType = UNSET
+    refresh_seconds: RefreshSeconds | None | UnsetType = UNSET
+    closable: Closable | UnsetType = UNSET
     status: Availability | UnsetType = UNSET

@@ -2,7 +2,7 @@
 
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, get_args
 from zoneinfo import ZoneInfo
 
 from msgspec import Meta, Struct
@@ -43,6 +43,15 @@ Email = Annotated[
     ),
 ]
 Phone = Annotated[str, Meta(max_length=40, pattern=r"^[0-9+(][0-9 ()./+-]*$(?!\n)")]
+Contact = Annotated[
+    str,
+    Meta(
+        max_length=2_000,
+        pattern=ONE_LINE,
+        description="How a person is reached; `encrypted:...` for whoever may not read it, as the log has it.",
+        examples=["ads@northwind.example"],
+    ),
+]
 WebUrl = Annotated[
     str,
     Meta(
@@ -50,6 +59,22 @@ WebUrl = Annotated[
         pattern=r"^https?://[^\s\x00-\x20\x7f-\x9f/?#@\\]+([/?#][^\s\x00-\x20\x7f-\x9f\\]*)?$(?!\n)",
         description="An absolute http or https URL without credentials.",
         examples=["https://shop.example/autumn"],
+    ),
+]
+MimeType = Annotated[
+    str,
+    Meta(
+        max_length=100,
+        pattern=r"^[a-z]+/[A-Za-z0-9][A-Za-z0-9.+-]*$(?!\n)",
+        description="What a media file is (RFC 6838); of video and audio it has to be declared.",
+        examples=["video/mp4"],
+    ),
+]
+MediaFile = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9a-f]{64}\.(gif|jpg|png|webp)$(?!\n)",
+        description="An uploaded file, by the SHA-256 of what is in it; uploading sets it.",
     ),
 ]
 CurrencyCode = Annotated[str, Meta(pattern=r"^[A-Z]{3}$(?!\n)", description="ISO 4217.", examples=["EUR"])]
@@ -63,6 +88,28 @@ ClockTime = Annotated[
     str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$(?!\n)", description="Local time, HH:MM.", examples=["18:30"])
 ]
 Words = Annotated[tuple[ShortText, ...], Meta(max_length=100)]
+LanguageRange = Annotated[
+    str,
+    Meta(
+        max_length=35,
+        pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$(?!\n)",
+        description="A language tag (BCP 47) or the beginning of one: `zh` also means `zh-Hans-CN`.",
+        examples=["zh"],
+    ),
+]
+DomainName = Annotated[
+    str,
+    Meta(
+        max_length=253,
+        pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$(?!\n)",
+        description="A domain in lower case, and all below it.",
+        examples=["news.example"],
+    ),
+]
+KeyValues = Annotated[
+    dict[ShortText, Annotated[tuple[ShortText, ...], Meta(min_length=1, max_length=50)]],
+    Meta(max_length=15, description="Whatever publisher and advertiser agreed on: values by key."),
+]
 
 _NAMES_OF_THE_MACHINE: Final = frozenset({"Factory", "localtime", "posix", "posixrules", "right"})
 """Files that operating systems keep beside the time zones, and that mean something else on each machine."""
@@ -81,6 +128,24 @@ Audience = Literal["all_audiences", "over_12", "mature"]
 
 AUDIENCES: Final[tuple[Audience, ...]] = ("all_audiences", "over_12", "mature")
 """From the widest audience to the narrowest."""
+
+
+DeviceType = Literal[
+    "mobile",
+    "computer",
+    "connected_tv",
+    "phone",
+    "tablet",
+    "connected_device",
+    "set_top_box",
+    "out_of_home",
+]
+"""AdCOM 1.0 'Device Types' 1 to 8, by name; a mobile device is a phone or a tablet, whichever."""
+
+RatingSystem = Literal["MPAA", "TV_PG", "PEGI", "ESRB", "IAB"]
+Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+
+WEEKDAYS: Final[tuple[Weekday, ...]] = get_args(Weekday)
 
 
 class Pricing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -110,7 +175,9 @@ class Target(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     country: CountryCode | None = None
     region: ShortText | None = None
     cities: Annotated[tuple[ShortText, ...], Meta(max_length=200)] = ()
-    postcodes: Annotated[tuple[ShortText, ...], Meta(max_length=200)] = ()
+    postcodes: Annotated[
+        tuple[ShortText, ...], Meta(max_length=200, description="`10*` means all that begin with 10.")
+    ] = ()
 
 
 class TimeSlot(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -124,7 +191,7 @@ class ContentRating(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """How a creative is rated, in the words of its rating system."""
 
     warning_required: bool = False
-    rating_system: Literal["MPAA", "TV_PG", "PEGI", "ESRB", "IAB"] | None = None
+    rating_system: RatingSystem | None = None
     rating_label: ShortText | None = None
     content_warnings: Words = ()
     no_prohibited_content: bool = False

@@ -14,12 +14,21 @@ from domain.budget import Budget, DeliveryKind, opened, relimited
 from domain.decider import stream_of
 from domain.delivery import EVENT_OF, Delivery, Settled, settle
 from domain.errors import IdempotencyKeyReused, Kind, Refusal, VersionConflict
-from domain.events import CampaignChanged, CampaignCreated, Entry, Event, FundsDeposited, FundsWithdrawn
+from domain.events import (
+    CampaignChanged,
+    CampaignCreated,
+    Entry,
+    Event,
+    FundsDeposited,
+    FundsWithdrawn,
+    PersonalDataErased,
+)
 from domain.frequency import Viewing, ViewingKey
 from domain.leasing import LeaseKey, Want, lease, reclaim
 from domain.validity import is_invalid
 from infra import event_log
 from infra.event_log import Head
+from infra.subject_keys import WrappedKey
 
 _KIND_BY_TAG: Final[Mapping[str, DeliveryKind]] = {
     str(event_type.__struct_config__.tag): kind for kind, event_type in EVENT_OF.items()
@@ -63,17 +72,22 @@ class Repeated(Refusal):
 
 
 class Idempotency(Struct, frozen=True, kw_only=True):
-    """A client's name for a request, and the SHA-256 of the request itself."""
+    """A client's name for a request, and the keyed SHA-256 of the request itself.
+
+    `earlier` are what that was under secrets that are being rotated out.
+    """
 
     actor: str
     key: str
     request_sha256: bytes
+    earlier: tuple[bytes, ...] = ()
 
 
 class Appending(Struct, frozen=True, kw_only=True):
     """What a command decided: events for one stream, or a refusal to be remembered beside the idempotency key.
 
     The decision was made on the stream at `expected_version`, whose last entry stands at `position` (0: not begun).
+    `subject_key` is what decrypts the personal data in the events, where they are the first of their subject's.
     """
 
     ledger_id: UUID
@@ -86,6 +100,7 @@ class Appending(Struct, frozen=True, kw_only=True):
     correlation_id: str | None = None
     idempotency: Idempotency | None = None
     refusal: Refusal | None = None
+    subject_key: WrappedKey | None = None
 
 
 class Recording(Struct, frozen=True, kw_only=True):
@@ -126,6 +141,7 @@ class Facts(Struct, frozen=True, kw_only=True):
 class Plan(NamedTuple):
     """What is written, and the answer to each request: a Receipt or Refusal, what was settled, or what is leased.
 
+    `subject_keys` are those of personal data in the entries, `erased` the subjects whose keys are destroyed.
     `confirmed` holds, by worker, the decisions whose impressions were recorded, so that it may close their holds.
     """
 
@@ -138,12 +154,14 @@ class Plan(NamedTuple):
     confirmed: dict[int, list[UUID]]
     answers: dict[tuple[str, str], tuple[bytes, StoredAnswer]]
     results: list[Result]
+    subject_keys: list[WrappedKey]
+    erased: list[UUID]
 
 
 def plan(facts: Facts, requests: Sequence[Request], now: datetime) -> Plan:
     """Return what a batch adds: what commands decided, in order; then all deliveries together; then the leases."""
     books = Books(facts.budgets, now)
-    draft = Plan(now, [], dict(facts.versions), books, {}, {}, defaultdict(list), {}, [()] * len(requests))
+    draft = Plan(now, [], dict(facts.versions), books, {}, {}, defaultdict(list), {}, [()] * len(requests), [], [])
     for number, request in enumerate(requests):
         if isinstance(request, Appending):
             draft.results[number] = _answer(facts, draft, request)
@@ -215,7 +233,7 @@ def _answer(facts: Facts, draft: Plan, request: Appending) -> Receipt | Refusal:
 def first_answer(first: tuple[bytes, StoredAnswer], asked: Idempotency) -> Receipt | Refusal:
     """Return what a request was answered the first time, or the refusal of another request under the same key."""
     request_sha256, stored = first
-    if request_sha256 != asked.request_sha256:
+    if request_sha256 not in (asked.request_sha256, *asked.earlier):
         return IdempotencyKeyReused("This Idempotency-Key was used before, with another request.")
     return stored.receipt if isinstance(stored, StoredReceipt) else Repeated(stored)
 
@@ -242,6 +260,8 @@ def _append(facts: Facts, draft: Plan, request: Appending) -> Receipt:
     event_log.check_size(entries)
     for event in request.events:
         _enter(draft, request.subject, event)
+    if request.subject_key is not None:
+        draft.subject_keys.append(request.subject_key)
     draft.entries.extend(entries)
     draft.versions[request.stream] = version + len(request.events)
     return Receipt(
@@ -261,6 +281,8 @@ def _enter(draft: Plan, subject: UUID, event: Event) -> None:
             draft.books.enter(relimited(known, event, draft.now))
         case FundsDeposited() | FundsWithdrawn():
             draft.books.fund(subject, event)
+        case PersonalDataErased():
+            draft.erased.append(subject)
         case _:
             pass
 

@@ -18,7 +18,7 @@ from domain.delivery import EVENT_OF, concerned, mark, viewings_of
 from domain.events import DeliveryRecorded, FundsDeposited, FundsWithdrawn, RequestsTallied
 from domain.frequency import Viewing
 from domain.leasing import LEASE_SECONDS
-from infra import event_log
+from infra import event_log, subject_keys
 from infra.batch import Appending, Facts, Idempotency, Leasing, Plan, Recording, Request, StoredAnswer, plan
 from infra.database import Connection
 from infra.event_log import Head
@@ -265,6 +265,11 @@ async def _write(connection: Connection, ledger_id: UUID, head: Head, planned: P
             "impressions": list(planned.leases.values()),
         }
         await connection.execute(_WRITE_LEASES, {"ledger_id": ledger_id, **columns})
+    if planned.erased:
+        erased = {"ledger_id": ledger_id, "subjects": planned.erased, "now": now}
+        await connection.execute(subject_keys.DESTROY_KEYS, erased)
+    for subject_key in planned.subject_keys:
+        await connection.execute(subject_keys.WRITE_KEY, subject_keys.row_of(subject_key))
     for (actor, key), (request_sha256, stored) in planned.answers.items():
         await connection.execute(
             _WRITE_ANSWERS,

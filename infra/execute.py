@@ -4,18 +4,21 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from domain.advertiser import ADVERTISER
 from domain.campaign import CAMPAIGN
 from domain.creative import CREATIVE
 from domain.decider import C, Context, Decider, E, S, fold, stream_of
 from domain.errors import PreconditionFailed, Refusal, VersionConflict
+from domain.rights import Rights
 from domain.slot import SLOT
-from infra import clock
+from infra import clock, personal_data
 from infra.batch import Appending, Idempotency, Receipt, first_answer
 from infra.commit import read_answer
+from infra.database import Connection
 from infra.event_log import Recorded, read_streams
+from infra.subject_keys import Subject, read_subjects, wrap
 from infra.writer import Log
 
 ATTEMPTS_MAX: Final = 10
@@ -33,13 +36,15 @@ class Asked(Struct, frozen=True, kw_only=True):
     correlation_id: str | None = None
     if_match: int | None = None
     idempotency: Idempotency | None = None
+    rights: Rights = Rights()
 
 
 async def execute(log: Log, decider: Decider[S, C, E], subject: UUID, command: C, asked: Asked) -> Receipt:
     """Execute a command on the thing `subject`; raise the Refusal, or LogBusy or LogUnavailable.
 
     The command is decided on the stream as it is and appended on the condition that the stream is still so; when it is
-    not, it is decided anew. With an idempotency key, the first answer is the answer for ever.
+    not, it is decided anew. With an idempotency key, the first answer is the answer for ever. Personal data is decided
+    on as it reads, and appended as the log holds it.
     """
     stream = stream_of(decider.thing, subject)
     for attempt in range(1, ATTEMPTS_MAX + 1):
@@ -49,12 +54,17 @@ async def execute(log: Log, decider: Decider[S, C, E], subject: UUID, command: C
                 if first is not None:
                     return _raised(first_answer(first, asked.idempotency))
             streams = await read_streams(connection, asked.ledger_id, (stream, *decider.references(command)))
+            person = await _person(connection, log, decider, subject, asked)
+        if person is not None:
+            streams[stream] = personal_data.decrypted_entries(person, streams[stream])
         decision = _decided(decider, subject, command, asked, streams)
         if isinstance(decision, Refusal):
             if asked.idempotency is None:
                 raise decision
             return await log.writer.append(_appending(asked, subject, stream, streams[stream], (), refusal=decision))
         appending = _appending(asked, subject, stream, streams[stream], decision)
+        if person is not None:
+            appending = _encrypted(log, person, appending)
         if not decision and asked.idempotency is None:
             return Receipt(id=subject, version=appending.expected_version, position=appending.position)
         try:
@@ -63,6 +73,24 @@ async def execute(log: Log, decider: Decider[S, C, E], subject: UUID, command: C
             if attempt == ATTEMPTS_MAX:
                 raise
     raise AssertionError  # pragma: no cover  the loop returns or raises
+
+
+async def _person(
+    connection: Connection, log: Log, decider: Decider[S, C, E], subject: UUID, asked: Asked
+) -> Subject | None:
+    """Return whom the events of a stream are about, if they are about a person.
+
+    Read after the stream: with keys that were destroyed meanwhile, nothing can be appended to what it was.
+    """
+    if decider.thing != ADVERTISER.thing:
+        return None
+    return (await read_subjects(connection, log.masters, asked.ledger_id, [subject]))[subject]
+
+
+def _encrypted(log: Log, person: Subject, appending: Appending) -> Appending:
+    events, fresh = personal_data.encrypted(person, appending.events)
+    wrapped = None if fresh is None else wrap(log.masters, person, fresh)
+    return structs.replace(appending, events=events, subject_key=wrapped)
 
 
 def state_of(stream: str, recorded: Iterable[Recorded]) -> object | None:
@@ -80,6 +108,7 @@ def _decided(
         actor=asked.actor,
         subject=subject,
         others={name: state_of(name, recorded) for name, recorded in streams.items() if name != stream},
+        rights=asked.rights,
     )
     version = len(streams[stream])
     try:

@@ -1,6 +1,7 @@
 """The secrets of the process: read from the settings, or made once beside an embedded database.
 
-None has a default. One secret feeds every symmetric key (see `infra.ledger_keys`), an Ed25519 key signs access tokens.
+None has a default. One secret feeds every symmetric key but those of personal data (see `infra.ledger_keys`), which
+master keys wrap (see `infra.subject_keys`); an Ed25519 key signs access tokens.
 """
 
 import base64
@@ -28,6 +29,7 @@ from msgspec import Struct
 from infra.settings import SettingMissing, Settings
 
 SECRET_BYTES_MIN: Final = 32
+MASTER_BYTES: Final = 32
 
 # The standard alphabet is taken too: `openssl rand -base64 32` writes it, and no text means one thing in each.
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
@@ -43,12 +45,16 @@ class SecretUnfit(Exception):
 
 
 class Keys(Struct, frozen=True, kw_only=True):
-    """The secrets of a process; of `generations` the first is current, a second is being rotated out."""
+    """The secrets of a process; of `generations` the first is current, a second is being rotated out.
+
+    So it is with the `masters`, which wrap the keys of personal data: the first wraps, all unwrap.
+    """
 
     generations: tuple[bytes, ...]
     signing_key: Ed25519PrivateKey
     public_keys: dict[str, Ed25519PublicKey]
     kid: str
+    masters: tuple[bytes, ...] = ()
 
     def __repr__(self) -> str:
         """Show nothing secret."""
@@ -70,7 +76,23 @@ def read(settings: Settings) -> Keys:
         signing_key=signing_key,
         public_keys={kid: signing_key.public_key()},
         kid=kid,
+        masters=read_masters(settings),
     )
+
+
+def read_masters(settings: Settings) -> tuple[bytes, ...]:
+    """Return the master keys of personal data; an embedded install makes the first. Raise as `read` does."""
+    name, text = "LEDGER_ENCRYPTION_KEY", settings.encryption_key
+    if text is None and settings.embedded:
+        path = keys_folder(settings.data_dir) / "encryption"
+        name, text = str(path), made_once(path, _fresh_secret).decode(errors="replace").strip()
+    if text is None:
+        how = 'python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
+        raise SettingMissing(f"{name} is not set. This prints a new one: {how}")
+    masters = tuple(_decoded(name, each.strip()) for each in text.split(","))
+    if any(len(master) != MASTER_BYTES for master in masters):
+        raise SecretUnfit(name, f"each master key has {MASTER_BYTES} bytes")
+    return tuple(dict.fromkeys(masters))
 
 
 def thumbprint(key: Ed25519PublicKey) -> str:

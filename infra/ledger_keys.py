@@ -15,16 +15,21 @@ KEY_BYTES: Final = 32
 PSEUDONYM_BYTES: Final = 16
 DRAW_BYTES: Final = 32
 
-Purpose = Literal["beacon", "draw", "throttle", "viewer"]
+Purpose = Literal["beacon", "draw", "request", "throttle", "viewer"]
 
 
 class LedgerKeys(Struct, frozen=True, kw_only=True):
-    """The keys of a ledger: beacon tokens by generation with the current first, viewer pseudonyms, draws."""
+    """The keys of a ledger: beacon tokens by generation with the current first, viewer pseudonyms, draws, requests.
+
+    `request` keys, by generation as well, the fingerprints of what was asked for under an Idempotency-Key: without it,
+    whoever guesses what a body said could find it confirmed, after it was erased as well.
+    """
 
     ledger_id: UUID
     beacon: tuple[bytes, ...]
     viewer: bytes
     draw: bytes
+    request: tuple[bytes, ...] = ()
 
     def __repr__(self) -> str:
         """Show nothing secret."""
@@ -39,6 +44,7 @@ def of_ledger(keys: Keys, ledger_id: UUID) -> LedgerKeys:
         beacon=tuple(derived(secret, "beacon", ledger_id) for secret in keys.generations),
         viewer=derived(current, "viewer", ledger_id),
         draw=derived(current, "draw", ledger_id),
+        request=tuple(derived(secret, "request", ledger_id) for secret in keys.generations),
     )
 
 

@@ -21,10 +21,19 @@ from zoneinfo import ZoneInfo
 
 from infra.verifier import Report
 
-DELIVERIES: Final = {"impression_recorded": 1, "view_recorded": 2, "click_recorded": 3}
+PLAYBACK: Final = {
+    "start_recorded": 4,
+    "first_quartile_recorded": 5,
+    "midpoint_recorded": 6,
+    "third_quartile_recorded": 7,
+    "complete_recorded": 8,
+    "error_recorded": 9,
+}
+DELIVERIES: Final = {"impression_recorded": 1, "view_recorded": 2, "click_recorded": 3, **PLAYBACK}
 TYPES: Final = {
     *DELIVERIES,
     *("advertiser_created", "advertiser_changed", "funds_deposited", "funds_withdrawn"),
+    *("legal_hold_placed", "legal_hold_lifted", "personal_data_erased"),
     *("campaign_created", "campaign_changed", "campaign_activated", "campaign_paused", "campaign_completed"),
     *("campaign_expired", "campaign_archived"),
     *("creative_created", "creative_changed", "creative_submitted", "creative_approved", "creative_denied"),
@@ -45,6 +54,9 @@ THING: Final = ("campaign_id", "creative_id", "advertiser_id", "slot_id")
 GROUP: Final = ("day", *THING, "currency", "reason")
 PLACE: Final = ("country", "region", "city")
 COUNTS: Final = ("impressions", "views", "clicks", "spent_micros")
+PLAYED: Final = {kind.replace("_recorded", "s"): kind for kind in PLAYBACK}
+"""The types of what players report, by the names under which reports count them."""
+
 NO_DAY: Final = "0001-01-01"
 IMPRESSIONS_PER_CPM: Final = 1_000
 
@@ -83,6 +95,13 @@ class Deliveries:
         for at, count in enumerate(counts):
             sums[at] += count
             sums[-1] += count * int.from_bytes(hashed[at * 16 : at * 16 + 8], "little")
+
+
+def add_playback(said: Deliveries, group: Group, hour: str, row: Mapping[str, Any]) -> None:
+    """Add what players reported, as a row of a report says it; what is not there was not reported."""
+    for name, kind in PLAYED.items():
+        if count := row.get(name):
+            said.add((*group, kind), hour, [row[place] for place in PLACE], [count])
 
 
 class Streams:
@@ -136,6 +155,7 @@ class Recount:
         self.funds: dict[str, dict[str, Any]] = {}
         self.deliveries = Deliveries(urandom(32))
         self.requests = self.deliveries.beside()
+        self.playback = self.deliveries.beside()
         self._report = report
         self._streams = Streams()
         self._time = datetime.min.replace(tzinfo=UTC)
@@ -197,6 +217,10 @@ class Recount:
         """Compare deliveries with what the entries lead to, also the hours and places in each group."""
         self._compare("deliveries", said, self.deliveries)
 
+    def check_playback(self, said: Deliveries) -> None:
+        """Compare what players reported with what the entries lead to, also the hours and places in each group."""
+        self._compare("playback", said, self.playback)
+
     def check_requests(self, said: Deliveries) -> None:
         """Compare what slots asked for with what the entries lead to, also the hours and countries in each group."""
         self._compare("requests", said, self.requests)
@@ -238,7 +262,10 @@ class Recount:
         if {type(name) for name in group} != {str} or type(price) is not int:
             raise TypeError(price, *group)
         counts = (kind == 1, kind == 2, kind == 3, spent)  # noqa: PLR2004  the kinds are numbered in DELIVERIES
-        self.deliveries.add(group, hour, [event.get(name) or "" for name in PLACE], counts)
+        place = [event.get(name) or "" for name in PLACE]
+        self.deliveries.add(group, hour, place, counts)
+        if event["type"] in PLAYBACK:
+            self.playback.add((*group, event["type"]), hour, place, [1])
         campaign = self.campaigns.get(event["campaign_id"])
         if campaign is None:
             if billed:
@@ -295,7 +322,7 @@ class Recount:
             campaign.update(dict.fromkeys(TODAY, 0), day=day)
         if kind == DELIVERIES["view_recorded"]:
             campaign["views"] += 1
-        else:
+        elif kind <= DELIVERIES["click_recorded"]:
             name = "impressions" if kind == DELIVERIES["impression_recorded"] else "clicks"
             campaign[name] += 1
             campaign[f"day_{name}"] += 1

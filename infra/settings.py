@@ -38,6 +38,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     secret_key: str | None
     previous_secret_key: str | None
     signing_key_file: Path | None
+    encryption_key: str | None = None
     log_key_file: Path | None = None
     log_previous_key_file: Path | None = None
     log_mldsa44_key_file: Path | None = None
@@ -95,6 +96,7 @@ def read(*, data_dir: Path | None = None) -> Settings:
         secret_key=os.environ.get("LEDGER_SECRET_KEY") or None,
         previous_secret_key=os.environ.get("LEDGER_PREVIOUS_SECRET_KEY") or None,
         signing_key_file=_path("LEDGER_SIGNING_KEY_FILE"),
+        encryption_key=os.environ.get("LEDGER_ENCRYPTION_KEY") or None,
         log_key_file=_path("LEDGER_LOG_KEY_FILE"),
         log_previous_key_file=_path("LEDGER_PREVIOUS_LOG_KEY_FILE"),
         log_mldsa44_key_file=_path("LEDGER_LOG_MLDSA44_KEY_FILE"),

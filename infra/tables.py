@@ -206,6 +206,20 @@ log_cosigned = Table(
     comment="Checkpoints that as many witnesses have cosigned as the policy asks for, with their cosignatures.",
 )
 
+subject_keys = Table(
+    "subject_keys",
+    metadata,
+    Column("ledger_id", Uuid, primary_key=True),
+    Column("subject", Uuid, primary_key=True),
+    Column("key_id", Uuid, primary_key=True),
+    Column("wrapped", LargeBinary),
+    Column("master", Text),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("erased_at", DateTime(timezone=True)),
+    Index("ix_subject_keys_master", "master"),
+    comment="The keys of personal data in the log, wrapped by the named master key; NULL once they were destroyed.",
+)
+
 users = Table(
     "users",
     metadata,

@@ -195,10 +195,11 @@ class Writer:
 
 
 class Log(NamedTuple):
-    """How a process reaches the log: connections to read it with, and the writer."""
+    """How a process reaches the log: connections to read it with, the writer, and what decrypts personal data in it."""
 
     pool: Pool
     writer: Writer
+    masters: tuple[bytes, ...] = ()
 
 
 async def _within_bound(attempt: Coroutine[Any, Any, Plan]) -> Plan:

@@ -7,9 +7,18 @@ from uuid import UUID
 from msgspec import structs
 from sqlalchemy import BigInteger, Column, DateTime, Integer, Table, Text, Uuid
 
-from domain.advertiser import funds_after
+from domain.advertiser import funds_after, without_contact
 from domain.decider import begun, named_fields
-from domain.events import AdvertiserChanged, AdvertiserCreated, AdvertiserEvent, FundsDeposited, FundsWithdrawn
+from domain.events import (
+    AdvertiserChanged,
+    AdvertiserCreated,
+    AdvertiserEvent,
+    FundsDeposited,
+    FundsWithdrawn,
+    LegalHoldLifted,
+    LegalHoldPlaced,
+    PersonalDataErased,
+)
 from domain.terms import AdvertiserTerms
 from domain.values import CurrencyCode
 from infra.event_log import Recorded
@@ -33,12 +42,17 @@ advertisers = Table(
     Column("status", Text, nullable=False),
     Column("currency", Text),
     Column("funds_micros", BigInteger),
+    Column("legal_hold", Text),
+    Column("erased_at", DateTime(timezone=True)),
     comment="Read model: advertisers as they stand.",
 )
 
 
 class AdvertiserRow(AdvertiserTerms, frozen=True, kw_only=True):
-    """An advertiser as it stands, and since when; its funds are what it deposited less what it withdrew."""
+    """An advertiser as it stands, and since when; its funds are what it deposited less what it withdrew.
+
+    `erased_at` says when its contact was last erased, `legal_hold` why it must not be.
+    """
 
     id: UUID
     version: int
@@ -47,6 +61,8 @@ class AdvertiserRow(AdvertiserTerms, frozen=True, kw_only=True):
     updated_at: datetime
     currency: CurrencyCode | None = None
     funds_micros: int | None = None
+    legal_hold: str | None = None
+    erased_at: datetime | None = None
 
 
 def fold(row: AdvertiserRow | None, recorded: Recorded) -> AdvertiserRow:
@@ -64,6 +80,13 @@ def fold(row: AdvertiserRow | None, recorded: Recorded) -> AdvertiserRow:
             known = begun(row)
             funds = funds_after(known.funds_micros, event)
             return structs.replace(known, **stamp(recorded), currency=event.currency, funds_micros=funds)
+        case LegalHoldPlaced():
+            return structs.replace(begun(row), **stamp(recorded), legal_hold=event.reason)
+        case LegalHoldLifted():
+            return structs.replace(begun(row), **stamp(recorded), legal_hold=None)
+        case PersonalDataErased():
+            erased = without_contact(begun(row))
+            return structs.replace(erased, **stamp(recorded), erased_at=entry.recorded_at)
         case _:
             assert_never(event)
 
@@ -79,8 +102,16 @@ READ_MODEL: Final = ReadModel(
 
 PROJECTION: Final = Projection(
     name=READ_MODEL.projection,
-    version=2,
-    handles=(AdvertiserCreated, AdvertiserChanged, FundsDeposited, FundsWithdrawn),
+    version=3,
+    handles=(
+        AdvertiserCreated,
+        AdvertiserChanged,
+        FundsDeposited,
+        FundsWithdrawn,
+        LegalHoldPlaced,
+        LegalHoldLifted,
+        PersonalDataErased,
+    ),
     key=lambda recorded: recorded.entry.stream,
     write=READ_MODEL.write,
     table=advertisers,

@@ -164,6 +164,7 @@ def _environment(data_dir: Path, database_url: str | None) -> Mapping[str, str]:
             "LEDGER_SIGNING_KEY_FILE": _key_file(data_dir / "signing.pem"),
             "LEDGER_LOG_KEY_FILE": _key_file(data_dir / "log.pem"),
             "LEDGER_SECRET_KEY": urlsafe_b64encode(os.urandom(32)).decode(),
+            "LEDGER_ENCRYPTION_KEY": urlsafe_b64encode(os.urandom(32)).decode(),
         }
     return environment
 

@@ -53,6 +53,7 @@ def configured(empty_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         (tmp_path / name).chmod(0o600)
         monkeypatch.setenv(name, str(tmp_path / name))
     monkeypatch.setenv("LEDGER_SECRET_KEY", urlsafe_b64encode(os.urandom(32)).decode())
+    monkeypatch.setenv("LEDGER_ENCRYPTION_KEY", urlsafe_b64encode(os.urandom(32)).decode())
     monkeypatch.setenv("LEDGER_DATABASE_URL", empty_url)
     return empty_url
 
@@ -204,7 +205,7 @@ def test_a_folder_that_cannot_be_used_is_named(ledger: Ledger, monkeypatch: pyte
 
 
 @pytest.mark.usefixtures("configured")
-@pytest.mark.parametrize("setting", ["LEDGER_SECRET_KEY", "LEDGER_SIGNING_KEY_FILE"])
+@pytest.mark.parametrize("setting", ["LEDGER_SECRET_KEY", "LEDGER_SIGNING_KEY_FILE", "LEDGER_ENCRYPTION_KEY"])
 def test_a_missing_secret_is_named(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
     """With a database configured, a secret that is not set is named, with a way to make one."""
     monkeypatch.delenv(setting)

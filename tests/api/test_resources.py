@@ -171,7 +171,7 @@ OTHER_SLOT: Final[dict[str, Any]] = {
 
 # What is listed where, its command, what else it takes and shows, and every field of it twice.
 THINGS: Final[dict[str, tuple[str, str | None, set[str], dict[str, Any], dict[str, Any]]]] = {
-    "advertisers": ("CreateAdvertiser", None, {"currency", "funds_micros"}, ADVERTISER, OTHER_ADVERTISER),
+    "advertisers": ("CreateAdvertiser", None, {"currency", "funds_micros", "legal_hold", "erased_at"}, ADVERTISER, OTHER_ADVERTISER),
     "campaigns": ("CreateCampaign", "advertiser_id", {"status"}, CAMPAIGN, OTHER_CAMPAIGN),
     "creatives": ("CreateCreative", "campaign_id", {"status", "review", "denial_reason"}, CREATIVE, OTHER_CREATIVE),
     "slots": ("CreateSlot", None, {"keys"}, SLOT, OTHER_SLOT),

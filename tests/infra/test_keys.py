@@ -22,6 +22,7 @@ from infra.keys import SecretUnfit
 from infra.settings import SettingMissing, Settings
 
 SECRET = base64.urlsafe_b64encode(bytes(range(200, 232))).decode().rstrip("=")
+MASTER = base64.urlsafe_b64encode(bytes(range(32))).decode().rstrip("=")
 
 
 def pem(key: Ed25519PrivateKey, encryption: KeySerializationEncryption | None = None) -> bytes:
@@ -40,6 +41,7 @@ def settings(data_dir: Path, *, embedded: bool = False) -> Settings:
         secret_key=None if embedded else SECRET,
         previous_secret_key=None,
         signing_key_file=None if embedded else signing_key_file,
+        encryption_key=None if embedded else MASTER,
         admin_email=None,
         admin_password=None,
         log_level="info",
@@ -63,6 +65,7 @@ def test_an_embedded_install_makes_its_secrets_once(tmp_path: Path) -> None:
     folder = tmp_path / "data" / "keys"
     assert folder.stat().st_mode & 0o777 == 0o700
     assert {file.name: file.stat().st_mode & 0o777 for file in folder.iterdir()} == {
+        "encryption": 0o600,
         "secret": 0o600,
         "signing.pem": 0o600,
     }
@@ -79,7 +82,7 @@ def test_processes_that_start_at_once_get_the_same_secrets(tmp_path: Path) -> No
         barrier = manager.Barrier(processes)
         results = pool.starmap(_read_at_once, [(tmp_path, barrier.wait)] * processes, chunksize=1)
     assert len(set(results)) == 1
-    assert sorted(file.name for file in (tmp_path / "data" / "keys").iterdir()) == ["secret", "signing.pem"]
+    assert sorted(file.name for file in (tmp_path / "data" / "keys").iterdir()) == ["encryption", "secret", "signing.pem"]
 
 
 def test_a_setting_goes_before_what_an_embedded_install_made(tmp_path: Path) -> None:
@@ -91,7 +94,12 @@ def test_a_setting_goes_before_what_an_embedded_install_made(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("field", "variable"), [("secret_key", "LEDGER_SECRET_KEY"), ("signing_key_file", "LEDGER_SIGNING_KEY_FILE")]
+    ("field", "variable"),
+    [
+        ("secret_key", "LEDGER_SECRET_KEY"),
+        ("signing_key_file", "LEDGER_SIGNING_KEY_FILE"),
+        ("encryption_key", "LEDGER_ENCRYPTION_KEY"),
+    ],
 )
 def test_production_has_no_default(tmp_path: Path, field: str, variable: str) -> None:
     """With a database of its own an install must be given each secret, and makes none."""
@@ -105,6 +113,19 @@ def test_both_alphabets_of_base64_are_taken(tmp_path: Path, secret: str) -> None
     """A secret means the same in base64url, with padding or not, and in the base64 that openssl writes."""
     read = keys.read(structs.replace(settings(tmp_path), secret_key=secret))
     assert read.generations == (bytes(range(200, 232)),)
+
+
+def test_the_first_master_key_is_followed_by_those_before(tmp_path: Path) -> None:
+    """Several master keys of personal data are separated by commas, each of 32 bytes; an embedded install makes one."""
+    other = base64.urlsafe_b64encode(bytes(32)).decode()
+    several = structs.replace(settings(tmp_path), encryption_key=f"{MASTER}, {other},{MASTER}")
+    assert keys.read(several).masters == (bytes(range(32)), bytes(32))
+    (made,) = keys.read(settings(tmp_path, embedded=True)).masters
+    assert (len(made), keys.read(settings(tmp_path, embedded=True)).masters) == (32, (made,))
+    longer = base64.urlsafe_b64encode(bytes(33)).decode()
+    for unfit in (longer, f"{MASTER},", "change-me"):
+        with pytest.raises(SecretUnfit, match="LEDGER_ENCRYPTION_KEY cannot be used"):
+            keys.read(structs.replace(settings(tmp_path), encryption_key=unfit))
 
 
 @pytest.mark.parametrize("field", ["secret_key", "previous_secret_key"])
@@ -140,7 +161,7 @@ def test_an_unfit_signing_key_is_refused(tmp_path: Path) -> None:
             keys.read(structs.replace(settings(tmp_path), signing_key_file=path))
 
 
-@pytest.mark.parametrize("path", ["data/keys", "data/keys/secret", "data/keys/signing.pem"])
+@pytest.mark.parametrize("path", ["data/keys", "data/keys/secret", "data/keys/signing.pem", "data/keys/encryption"])
 def test_secrets_that_others_can_reach_are_refused(tmp_path: Path, path: str) -> None:
     """An embedded install does not go on with keys that another account could have read or replaced."""
     keys.read(settings(tmp_path, embedded=True))
@@ -163,6 +184,8 @@ def test_no_representation_shows_a_secret(tmp_path: Path) -> None:
     read = keys.read(given)
     for text in (repr(read), str(read), f"{read}", repr(given)):
         assert SECRET not in text
+        assert MASTER not in text
+        assert repr(read.masters[0]) not in text
         assert repr(read.generations[0]) not in text
     assert read.kid in repr(read)
 

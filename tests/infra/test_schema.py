@@ -134,6 +134,7 @@ async def test_the_service_has_no_more_rights_than_it_needs(pool: Pool) -> None:
         "budgets",
         "checkpoints",
         "ledger_heads",
+        "subject_keys",
         "tiles",
         "users",
     }
