@@ -166,6 +166,7 @@ def creatives_of(campaign: Terms) -> Iterator[Terms]:
             "height": height,
             "alt_text": name,
             "click_url": f"{site}/?from={width}x{height}",
+            "content_rating": {"rating_system": "IAB", "rating_label": "1", "no_prohibited_content": True},
         }
 
 

@@ -5,11 +5,12 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
-from domain.values import ONE_LINE, Audience, CountryCode, Line, ShortText, Words
+from domain.values import ONE_LINE, Audience, CountryCode, DeviceType, KeyValues, Line, RatingSystem, ShortText, Words
 
 PLACEMENTS_MAX: Final = 20
 ADS_PER_PLACEMENT_MAX: Final = 10
 
+MinutesAhead = Annotated[int, Meta(ge=-840, le=840, description="Minutes by which local time is ahead of UTC.")]
 BlockedIds = Annotated[tuple[UUID, ...], Meta(max_length=1_000)]
 
 
@@ -28,6 +29,7 @@ class Geo(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     region: ShortText | None = None
     city: ShortText | None = None
     zip: ShortText | None = None
+    utcoffset: MinutesAhead | None = None
 
 
 class Viewer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,6 +43,7 @@ class Device(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     ua: Annotated[str, Meta(max_length=1_000, pattern=ONE_LINE)] | None = None
     language: ShortText | None = None
+    type: DeviceType | None = None
 
 
 class Site(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -53,9 +56,11 @@ class Site(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Content(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the page allows to be shown beside it."""
+    """What the page allows to be shown beside it: what is for an audience, or has a label, or is for a wider one."""
 
     max_rating: Audience | None = None
+    rating_system: RatingSystem | None = None
+    rating_label: ShortText | None = None
 
 
 class Blocked(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -86,6 +91,7 @@ class AdRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     content: Content = Content()
     blocked: Blocked = Blocked()
     privacy: Privacy = Privacy()
+    key_values: KeyValues = {}
     test: bool = False
     explain: bool = False
 

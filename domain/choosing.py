@@ -7,11 +7,10 @@ can repeat it.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from datetime import datetime
-from itertools import product
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, tzinfo
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -22,25 +21,22 @@ from domain.advertiser import Advertiser
 from domain.budget import is_limited
 from domain.campaign import Active, Campaign
 from domain.creative import Creative
+from domain.dayparts import Hours, ahead, hours_of, is_open, minute_of_week
 from domain.drawing import Urn, bitset, drawn, urn_of
 from domain.frequency import Cap, window_seconds
-from domain.iso import alpha_2
 from domain.pacing import Pace
-from domain.rating import audience_of
+from domain.rating import LABELS, audience_of, is_within
 from domain.slot import Slot
+from domain.targeting import EVERYWHERE, FACETS, Place, beginnings_of, categories_of, places, places_of
 from domain.terms import CampaignTerms, CreativeTerms, SlotTerms
-from domain.values import AUDIENCES, AdType, Audience, MediaType, Pricing, Target, flight, zone
+from domain.values import AUDIENCES, AdType, Audience, ContentRating, MediaType, Pricing, RatingSystem, flight, zone
 
 K = TypeVar("K")
-
-Place = tuple[str | None, str | None, str | None, str | None]
-"""Country, region, city (case-folded) and postcode; None where a target does not say."""
 
 Shape = tuple[AdType, int | None, int | None]
 Format = tuple[AdType, int | None, int | None, frozenset[MediaType], Audience, int]
 """What a slot takes: ad type, width, height, media types, audience, and the lowest price per thousand."""
 
-EVERYWHERE: Final[Place] = (None, None, None, None)
 _FOREVER: Final = 2**62
 """A moment, in seconds since 1970, after every flight."""
 
@@ -54,11 +50,20 @@ class Candidate(Struct, frozen=True, kw_only=True):
     creative: CreativeTerms
     starts_at: int
     ends_at: int
-    minutes: tuple[tuple[int, int], ...]
+    hours: tuple[Hours, ...]
     timezone: ZoneInfo | None
+    by_viewers_clock: bool
     limited: bool
     campaign_cap: Cap | None
     creative_cap: Cap | None
+
+
+class Choosiness(NamedTuple):
+    """A respect in which candidates of a lineup choose: by the words they want (None: any) and those they avoid."""
+
+    words: Callable[[AdRequest], Collection[str]]
+    wanted: Mapping[str | None, int]
+    avoided: Mapping[str, int]
 
 
 class Lineup(Struct, frozen=True, kw_only=True):
@@ -67,12 +72,17 @@ class Lineup(Struct, frozen=True, kw_only=True):
     candidates: tuple[Candidate, ...]
     urn: Urn
     by_place: Mapping[Place, int]
+    by_excluded_place: Mapping[Place, int]
+    beginnings: frozenset[int]
+    choosiness: tuple[Choosiness, ...]
+    by_key_value: Mapping[tuple[str, str], int]
+    key_counts: tuple[int, ...]
     by_advertiser: Mapping[UUID, int]
     by_campaign: Mapping[UUID, int]
     by_creative: Mapping[UUID, int]
     by_category: Mapping[str, int]
-    by_blocked_category: Mapping[str, int]
     by_audience: Mapping[Audience, int]
+    by_limit: Mapping[tuple[RatingSystem, str], int]
     by_priority: tuple[int, ...]
 
 
@@ -86,6 +96,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     slots: Mapping[UUID, SlotTerms] = {}
     slot_by_key_sha256: Mapping[str, UUID] = {}
     lineups: Mapping[UUID, Lineup] = {}
+    asks_for_devices: bool = False
     limited: frozenset[UUID] = frozenset()
     caps: Mapping[UUID, Cap] = {}
     paces: Mapping[UUID, Pace] = {}
@@ -129,6 +140,7 @@ def index(
         position=position,
         slots=open_slots,
         slot_by_key_sha256={sha256: slot_id for slot_id in open_slots for sha256 in slots[slot_id].keys.values()},
+        asks_for_devices=any(each.campaign.device_types for each in candidates),
         lineups={slot_id: by_format[_format(slot)] for slot_id, slot in open_slots.items()},
         limited=frozenset(each.campaign_id for each in candidates if each.limited),
         caps=caps | {each.creative_id: each.creative_cap for each in candidates if each.creative_cap},
@@ -149,7 +161,16 @@ def eligible(
     lineup = snapshot.lineups.get(placement.slot_id)
     if lineup is None:
         return 0
-    bits = _any_of(lineup.by_place, _places_of(request))
+    bits = _any_of(lineup.by_place, places_of(request.geo, lineup.beginnings))
+    if lineup.by_excluded_place:
+        bits &= ~_any_of(lineup.by_excluded_place, places_of(request.geo, lineup.beginnings))
+    for facet in lineup.choosiness:
+        words = facet.words(request)
+        bits &= facet.wanted.get(None, 0) | _any_of(facet.wanted, words)
+        if facet.avoided:
+            bits &= ~_any_of(facet.avoided, words)
+    if lineup.key_counts:
+        bits &= _agreeing(lineup, request.key_values)
     blocked = request.blocked
     for index_, keys in (
         (lineup.by_creative, creatives),
@@ -160,8 +181,8 @@ def eligible(
             bits &= ~_any_of(index_, keys)
     if blocked.categories:
         bits &= ~_any_of(lineup.by_category, blocked.categories)
-    if request.site.categories:
-        bits &= ~_any_of(lineup.by_blocked_category, request.site.categories)
+    if request.content.rating_system is not None and request.content.rating_label is not None:
+        bits &= lineup.by_limit.get((request.content.rating_system, request.content.rating_label), 0)
     limit = AUDIENCES[0] if request.privacy.coppa else request.content.max_rating
     return bits if limit is None else bits & lineup.by_audience[limit]
 
@@ -177,11 +198,20 @@ def of_subjects(snapshot: Snapshot, slot_id: UUID, subjects: Collection[UUID]) -
     return 0 if lineup is None else _any_of(lineup.by_campaign, subjects) | _any_of(lineup.by_creative, subjects)
 
 
-def choose(snapshot: Snapshot, bits: int, placement: Placement, now: datetime, draw: int) -> Iterator[Candidate]:
+def choose(
+    snapshot: Snapshot,
+    bits: int,
+    placement: Placement,
+    now: datetime,
+    draw: int,
+    *,
+    minutes_ahead: int | None = None,
+) -> Iterator[Candidate]:
     """Yield the candidates for a placement in the order in which they should be tried.
 
     `bits` is what `eligible` returned. Priorities come strictly one after the other; within one, each next candidate is
-    drawn by weight from those that are left. `draw` is a large random integer.
+    drawn by weight from those that are left. `draw` is a large random integer; the viewer's clock is so many minutes
+    ahead of UTC, if that is known.
     """
     lineup = snapshot.lineups.get(placement.slot_id)
     if lineup is None:
@@ -193,7 +223,7 @@ def choose(snapshot: Snapshot, bits: int, placement: Placement, now: datetime, d
             number, draw = drawn(lineup.urn, left, draw)
             left &= ~(1 << number)
             candidate = lineup.candidates[number]
-            if candidate.starts_at <= second < candidate.ends_at and _is_time(candidate, now):
+            if candidate.starts_at <= second < candidate.ends_at and _is_time(candidate, now, minutes_ahead):
                 yield candidate
 
 
@@ -214,13 +244,22 @@ def _lineup(slot: SlotTerms, of_shape: Iterable[Candidate]) -> Lineup:
     return Lineup(
         candidates=candidates,
         urn=urn_of([c.creative.weight for c in candidates]),
-        by_place=_bits(_places(c.campaign.targeting) for c in candidates),
+        by_place=_bits(places(c.campaign.targeting) or (EVERYWHERE,) for c in candidates),
+        by_excluded_place=_bits(places(c.campaign.excluded_targeting) for c in candidates),
+        beginnings=frozenset().union(
+            *(beginnings_of((*c.campaign.targeting, *c.campaign.excluded_targeting)) for c in candidates)
+        ),
+        choosiness=tuple(_choosiness(candidates)),
+        by_key_value=_bits(
+            {(key, value) for key, values in c.campaign.key_values.items() for value in values} for c in candidates
+        ),
+        key_counts=_counts([len(c.campaign.key_values) for c in candidates]),
         by_advertiser=_bits((c.campaign.advertiser_id,) for c in candidates),
         by_campaign=_bits((c.campaign_id,) for c in candidates),
         by_creative=_bits((c.creative_id,) for c in candidates),
-        by_category=_bits(c.campaign.categories for c in candidates),
-        by_blocked_category=_bits(c.campaign.blocked_categories for c in candidates),
+        by_category=_bits(categories_of(c.campaign.categories) for c in candidates),
         by_audience=_up_to(_bits((audience_of(c.creative.content_rating),) for c in candidates)),
+        by_limit=_limits(_bits((_unwarned(c.creative.content_rating),) for c in candidates)),
         by_priority=tuple(by_priority[priority] for priority in sorted(by_priority)),
     )
 
@@ -235,6 +274,7 @@ def _candidate(creative_id: UUID, creative: CreativeTerms, campaign: CampaignTer
         starts.append(flight(creative.start_date, None, campaign.timezone))
     last_days = [day for day in (campaign.expiry_date, creative.end_date, creative.expiry_date) if day is not None]
     ends = [flight(day, day, campaign.timezone)[1] for day in last_days] + [starts[0][1]]
+    campaign_hours = hours_of(campaign.time_slots, campaign.weekdays)
     return Candidate(
         campaign_id=creative.campaign_id,
         creative_id=creative_id,
@@ -242,8 +282,9 @@ def _candidate(creative_id: UUID, creative: CreativeTerms, campaign: CampaignTer
         creative=creative,
         starts_at=int(max(start for start, _ in starts).timestamp()),
         ends_at=min((int(end.timestamp()) for end in ends if end is not None), default=_FOREVER),
-        minutes=tuple((_minute(slot.start), _minute(slot.end)) for slot in creative.time_slots),
+        hours=tuple(hours for hours in (campaign_hours, hours_of(creative.time_slots)) if hours is not None),
         timezone=zone(campaign.timezone),
+        by_viewers_clock=campaign.time_basis == "viewer",
         limited=is_funded or is_limited(campaign),
         campaign_cap=_campaign_cap(campaign),
         creative_cap=None if creative.max_views is None else Cap(views=creative.max_views, seconds=0),
@@ -256,32 +297,62 @@ def _campaign_cap(campaign: CampaignTerms) -> Cap | None:
     return Cap(views=campaign.max_view_count, seconds=window_seconds(campaign.max_view_duration))
 
 
-def _minute(clock: str) -> int:
-    return int(clock[:2]) * 60 + int(clock[3:])
-
-
-def _is_time(candidate: Candidate, now: datetime) -> bool:
-    if not candidate.minutes:
+def _is_time(candidate: Candidate, now: datetime, minutes_ahead: int | None) -> bool:
+    if not candidate.hours:
         return True
-    local = now.astimezone(candidate.timezone)
-    minute = local.hour * 60 + local.minute
-    return any(
-        start <= minute < end if start < end else minute >= start or minute < end for start, end in candidate.minutes
+    if not candidate.by_viewers_clock:
+        clock: tzinfo | None = candidate.timezone
+    elif minutes_ahead is None:
+        return False
+    else:
+        clock = ahead(minutes_ahead)
+    minute = minute_of_week(now.astimezone(clock))
+    return all(is_open(hours, minute) for hours in candidate.hours)
+
+
+def _choosiness(candidates: Collection[Candidate]) -> Iterator[Choosiness]:
+    """Yield the respects in which any of the candidates chooses."""
+    for facet in FACETS:
+        wanted = _bits(facet.wanted(c.campaign) or (None,) for c in candidates)
+        avoided = _bits(facet.avoided(c.campaign) for c in candidates)
+        if avoided or any(word is not None for word in wanted):
+            yield Choosiness(facet.words, wanted, avoided)
+
+
+def _agreeing(lineup: Lineup, key_values: Mapping[str, Collection[str]]) -> int:
+    """Return the bitset of the candidates that have one of these values for each key they name.
+
+    The matching keys of all candidates are counted at once, each bit of the counts in an integer of its own.
+    """
+    counts = [0] * len(lineup.key_counts)
+    for key, values in key_values.items():
+        carry = _any_of(lineup.by_key_value, [(key, value) for value in values])
+        for place, count in enumerate(counts):
+            counts[place], carry = count ^ carry, count & carry
+    differing = 0
+    for count, needed in zip(counts, lineup.key_counts, strict=True):
+        differing |= count ^ needed
+    return ~differing
+
+
+def _counts(numbers: Sequence[int]) -> tuple[int, ...]:
+    """Return numbers as bitsets, one for each bit of them: in each, those numbers that have the bit."""
+    return tuple(
+        bitset([each for each, number in enumerate(numbers) if number >> place & 1])
+        for place in range(max(numbers, default=0).bit_length())
     )
 
 
-def _places(targets: Iterable[Target]) -> frozenset[Place]:
-    return frozenset(
-        (target.country, target.region, city and city.casefold(), postcode)
-        for target in targets
-        for city, postcode in product(target.cities or (None,), target.postcodes or (None,))
-    ) or frozenset({EVERYWHERE})
+def _unwarned(rating: ContentRating) -> ContentRating:
+    return ContentRating(rating_system=rating.rating_system, rating_label=rating.rating_label)
 
 
-def _places_of(request: AdRequest) -> Iterable[Place]:
-    geo = request.geo
-    country = geo.country and alpha_2(geo.country)
-    return product({country, None}, {geo.region, None}, {geo.city and geo.city.casefold(), None}, {geo.zip, None})
+def _limits(by_rating: Mapping[ContentRating, int]) -> dict[tuple[RatingSystem, str], int]:
+    return {
+        (system, label): _any_of(by_rating, (rating for rating in by_rating if is_within(rating, system, label)))
+        for system, labels in LABELS.items()
+        for label in labels
+    }
 
 
 def _any_of(index_: Mapping[K, int], keys: Iterable[K]) -> int:

@@ -4,8 +4,9 @@
 two together: a creative comes out of `choosing` exactly if nothing here stops it.
 """
 
+import re
 from collections.abc import Callable, Collection
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta, timezone
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -15,9 +16,12 @@ from domain.ad_request import AdRequest, Geo
 from domain.campaign import Active, Campaign
 from domain.creative import Creative
 from domain.iso import alpha_2
-from domain.rating import audience_of
+from domain.rating import audience_of, is_within
+from domain.targeting import domain_of
 from domain.terms import SlotTerms
-from domain.values import AUDIENCES, Audience, Target, TimeSlot, local_date, zone
+from domain.values import AUDIENCES, WEEKDAYS, Audience, Target, TimeSlot, Weekday, local_date, zone
+
+WHOLE_DAY: Final = TimeSlot(start="00:00", end="00:00")
 
 
 class Case(Struct, frozen=True, kw_only=True):
@@ -64,12 +68,34 @@ def _is_beyond(case: Case, widest: Audience | None) -> bool:
     return widest is not None and AUDIENCES.index(audience) > AUDIENCES.index(widest)
 
 
+def _is_stricter(case: Case) -> bool:
+    content, rating = case.request.content, case.creative.terms.content_rating
+    if content.rating_system is None or content.rating_label is None:
+        return False
+    return not is_within(rating, content.rating_system, content.rating_label)
+
+
+def _is_any_of(categories: Collection[str], of: Collection[str]) -> bool:
+    """Tell whether one of some categories is, or is part of, one of others: IAB7-1 of IAB7."""
+    parents = [matched[1] for each in categories if (matched := re.fullmatch(r"(IAB\d+)-\d+", each))]
+    return any(each in of for each in (*categories, *parents))
+
+
 def _blocks_category(case: Case) -> bool:
-    return not set(case.request.blocked.categories).isdisjoint(case.campaign.terms.categories)
+    return _is_any_of(case.campaign.terms.categories, case.request.blocked.categories)
 
 
 def _avoids_page(case: Case) -> bool:
-    return not set(case.request.site.categories).isdisjoint(case.campaign.terms.blocked_categories)
+    return _is_any_of(case.request.site.categories, case.campaign.terms.blocked_categories)
+
+
+def _is_other_page(case: Case) -> bool:
+    wanted = case.campaign.terms.page_categories
+    return bool(wanted) and not _is_any_of(case.request.site.categories, wanted)
+
+
+def _is_left_out(case: Case) -> bool:
+    return any(_is_in(case.request.geo, target) for target in case.campaign.terms.excluded_targeting)
 
 
 def _is_elsewhere(case: Case) -> bool:
@@ -84,8 +110,40 @@ def _is_in(geo: Geo, target: Target) -> bool:
         (target.country is None or target.country == country)
         and (target.region is None or target.region == geo.region)
         and (not target.cities or city in {name.casefold() for name in target.cities})
-        and (not target.postcodes or geo.zip in target.postcodes)
+        and (not target.postcodes or any(_has_postcode(geo, postcode) for postcode in target.postcodes))
     )
+
+
+def _has_postcode(geo: Geo, postcode: str) -> bool:
+    here, wanted = ("".join(text.split()).casefold() for text in (geo.zip or "", postcode))
+    return here.startswith(wanted[:-1]) if wanted.endswith("*") else here == wanted
+
+
+def _lacks_keyword(case: Case) -> bool:
+    wanted = {word.casefold() for word in case.campaign.terms.keywords}
+    return bool(wanted) and wanted.isdisjoint(word.casefold() for word in case.request.site.keywords)
+
+
+def _speaks_otherwise(case: Case) -> bool:
+    wanted = case.campaign.terms.languages
+    language = (case.request.device.language or "").replace("_", "-").casefold()
+    return bool(wanted) and not any(f"{language}-".startswith(f"{each.casefold()}-") for each in wanted)
+
+
+def _is_other_device(case: Case) -> bool:
+    wanted, device = case.campaign.terms.device_types, case.request.device.type
+    is_wanted = device in wanted or ("mobile" in wanted and device in {"phone", "tablet"})
+    return bool(wanted) and not is_wanted
+
+
+def _is_below(case: Case, domains: Collection[str]) -> bool:
+    domain = f".{domain_of(case.request) or ''}".rstrip(".").casefold()
+    return any(domain.endswith(f".{each}") for each in domains)
+
+
+def _has_other_values(case: Case) -> bool:
+    told = case.request.key_values
+    return any(set(values).isdisjoint(told.get(key, ())) for key, values in case.campaign.terms.key_values.items())
 
 
 def _today(case: Case) -> date:
@@ -103,15 +161,45 @@ def _is_over(case: Case) -> bool:
     return any(day is not None and _today(case) > day for day in last_days)
 
 
+def _has_hours(case: Case) -> bool:
+    terms = case.campaign.terms
+    return bool(terms.time_slots or terms.weekdays or case.creative.terms.time_slots)
+
+
+def _knows_no_time(case: Case) -> bool:
+    by_viewer = case.campaign.terms.time_basis == "viewer"
+    return by_viewer and case.request.geo.utcoffset is None and _has_hours(case)
+
+
+def _local(case: Case) -> datetime:
+    terms = case.campaign.terms
+    if terms.time_basis == "campaign":
+        return case.now.astimezone(zone(terms.timezone))
+    return case.now.astimezone(timezone(timedelta(minutes=case.request.geo.utcoffset or 0)))
+
+
+def _is_outside_hours_of_campaign(case: Case) -> bool:
+    terms = case.campaign.terms
+    if not terms.time_slots and not terms.weekdays:
+        return False
+    return not _is_within(_local(case), terms.time_slots or (WHOLE_DAY,), terms.weekdays or WEEKDAYS)
+
+
 def _is_outside_hours(case: Case) -> bool:
     slots = case.creative.terms.time_slots
-    local = case.now.astimezone(zone(case.campaign.terms.timezone)).time()
-    return bool(slots) and not any(_is_within(local, slot) for slot in slots)
+    return bool(slots) and not _is_within(_local(case), slots, WEEKDAYS)
 
 
-def _is_within(local: time, slot: TimeSlot) -> bool:
-    start, end = time.fromisoformat(slot.start), time.fromisoformat(slot.end)
-    return start <= local < end if start < end else local >= start or local < end
+def _is_within(local: datetime, slots: Collection[TimeSlot], weekdays: Collection[Weekday]) -> bool:
+    """Tell whether one of the slots that began today or yesterday, on one of the weekdays, goes on."""
+    today, yesterday = WEEKDAYS[local.weekday()], WEEKDAYS[local.weekday() - 1]
+    for slot in slots:
+        start, end = time.fromisoformat(slot.start), time.fromisoformat(slot.end)
+        if today in weekdays and start <= local.time() and (local.time() < end or end <= start):
+            return True
+        if yesterday in weekdays and end <= start and local.time() < end:
+            return True
+    return False
 
 
 RULES: Final = (
@@ -148,11 +236,30 @@ RULES: Final = (
         "The page blocks the advertiser.",
         lambda case: case.campaign.terms.advertiser_id in case.request.blocked.advertisers,
     ),
+    Rule("page_label", "The page's limit is stricter than the creative's rating.", _is_stricter),
     Rule("category_blocked", "The page blocks a category of the campaign.", _blocks_category),
     Rule("page_category_blocked", "The campaign avoids a category of the page.", _avoids_page),
+    Rule("page_category", "The campaign is for pages of other categories.", _is_other_page),
+    Rule("place_excluded", "The campaign leaves this place out.", _is_left_out),
     Rule("place", "The campaign is shown in other places.", _is_elsewhere),
+    Rule("keyword", "The page has none of the campaign's keywords.", _lacks_keyword),
+    Rule("language", "The campaign is for viewers of other languages.", _speaks_otherwise),
+    Rule("device_type", "The campaign is for other kinds of device.", _is_other_device),
+    Rule(
+        "domain_excluded",
+        "The campaign leaves this domain out.",
+        lambda case: _is_below(case, case.campaign.terms.excluded_domains),
+    ),
+    Rule(
+        "domain",
+        "The campaign is for other domains.",
+        lambda case: bool(case.campaign.terms.domains) and not _is_below(case, case.campaign.terms.domains),
+    ),
+    Rule("key_values", "The request lacks a key of the campaign, or has other values of it.", _has_other_values),
     Rule("not_begun", "The flight has not begun.", _is_early),
     Rule("over", "The flight is over.", _is_over),
+    Rule("viewer_time_unknown", "The campaign keeps to the viewer's clock, which is not told.", _knows_no_time),
+    Rule("campaign_hours", "The campaign is shown at other times of the week.", _is_outside_hours_of_campaign),
     Rule("hours", "The creative is shown at other times of the day.", _is_outside_hours),
     Rule("on_page", "The page shows the creative already.", lambda case: case.creative_id in case.shown),
 )

@@ -78,6 +78,16 @@ campaigns = Table(
     Column("competitive_exclusion", JSONB, nullable=False),
     Column("roadblock", Boolean, nullable=False),
     Column("house", Boolean, nullable=False),
+    Column("excluded_targeting", JSONB, nullable=False),
+    Column("page_categories", JSONB, nullable=False),
+    Column("languages", JSONB, nullable=False),
+    Column("device_types", JSONB, nullable=False),
+    Column("domains", JSONB, nullable=False),
+    Column("excluded_domains", JSONB, nullable=False),
+    Column("key_values", JSONB, nullable=False),
+    Column("time_slots", JSONB, nullable=False),
+    Column("weekdays", JSONB, nullable=False),
+    Column("time_basis", Text, nullable=False),
     comment="Read model: campaigns as they stand.",
 )
 Index("ix_campaigns_created", campaigns.c.ledger_id, campaigns.c.created_at, campaigns.c.id)

@@ -63,6 +63,7 @@ class World:
             "height": 250,
             "click_url": "https://shop.example/",
             **fields,
+            "content_rating": {"no_prohibited_content": True, **fields.get("content_rating", {})},
         }
         creative_id = self.post("creatives", **terms)["id"]
         for step in ("submit", "approve", "activate"):

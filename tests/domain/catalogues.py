@@ -7,7 +7,7 @@ from uuid import UUID
 from hypothesis import strategies as st
 from msgspec import Struct, structs
 
-from domain.ad_request import AdRequest, Blocked, Content, Geo, Placement, Privacy, Site
+from domain.ad_request import AdRequest, Blocked, Content, Device, Geo, Placement, Privacy, Site
 from domain.campaign import Active, Campaign, Completed, Draft, Expired, Inactive, Paused
 from domain.choosing import Snapshot, choose, eligible, index
 from domain.creative import Creative
@@ -100,7 +100,8 @@ def chosen(
 ) -> list[UUID]:
     """Return the creatives a placement gets, in the order in which they are tried."""
     snapshot = catalogue.snapshot()
-    found = choose(snapshot, eligible(snapshot, request, placement), placement, now, draw)
+    bits = eligible(snapshot, request, placement)
+    found = choose(snapshot, bits, placement, now, draw, minutes_ahead=request.geo.utcoffset)
     return [candidate.creative_id for candidate in found]
 
 
@@ -120,6 +121,7 @@ _TARGETS: Final = (
     (Target(cities=("Köln", "STRASSE")),),
     (Target(country="US", cities=("Köln",), postcodes=("1", "2")), Target(postcodes=("3",))),
     (Target(country="US"), Target()),
+    (Target(country="US", postcodes=("1", "SW1*")), Target(postcodes=("sw1a 1aa", "s*"))),
 )
 _TIMES: Final = (
     (TimeSlot(start="00:00", end="12:00"),),
@@ -127,7 +129,7 @@ _TIMES: Final = (
     (TimeSlot(start="06:00", end="06:00"),),
     (TimeSlot(start="18:00", end="20:00"), TimeSlot(start="01:00", end="03:00")),
 )
-_RATINGS: Final = (None, ("PEGI", "3"), ("MPAA", "PG-13"), ("TV_PG", "TV-MA"))
+_RATINGS: Final = (None, ("PEGI", "3"), ("PEGI", "7"), ("MPAA", "PG-13"), ("MPAA", "NC-17"), ("TV_PG", "TV-MA"))
 
 _campaign_terms: Final = st.builds(
     lambda **fields: structs.replace(CAMPAIGN, **fields),
@@ -144,8 +146,19 @@ _campaign_terms: Final = st.builds(
         Pricing(model="flat", price_micros=1),
     ),
     targeting=st.sampled_from([(), (), *_TARGETS]),
-    categories=_mostly((), ("IAB1",), ("IAB1", "IAB2")),
-    blocked_categories=_mostly((), ("IAB3",), ("IAB3", "IAB4")),
+    excluded_targeting=_mostly((), *(targets[:1] for targets in _TARGETS)),
+    keywords=_mostly((), ("Shoes",), ("shoes", "STRASSE")),
+    categories=_mostly((), ("IAB1",), ("IAB1-2", "IAB2")),
+    page_categories=_mostly((), ("IAB1",), ("IAB1-2", "IAB4")),
+    blocked_categories=_mostly((), ("IAB3",), ("IAB3-1", "IAB4")),
+    languages=_mostly((), ("zh",), ("zh-Hans", "de")),
+    device_types=_mostly((), ("mobile",), ("phone", "computer")),
+    domains=_mostly((), ("news.example",), ("example", "a.news.example")),
+    excluded_domains=_mostly((), ("news.example",), ("a.news.example",)),
+    key_values=_mostly({}, {"seat": ("a",)}, {"seat": ("a", "b"), "row": ("1",), "hall": ("x", "y")}),
+    time_slots=_mostly((), *_TIMES),
+    weekdays=_mostly((), ("sunday",), ("saturday", "monday")),
+    time_basis=_mostly("campaign", "viewer"),
 )
 _phases: Final = _mostly(Active, Draft, Paused, Completed, Expired, Inactive)
 _campaigns: Final = st.builds(lambda phase, terms: phase(terms=terms), _phases, _campaign_terms)
@@ -200,10 +213,30 @@ requests: Final = st.builds(
         country=st.sampled_from([None, "XX", "CN", "CHN", "US", "USA"]),
         region=st.sampled_from([None, "217", "216", "216"]),
         city=st.sampled_from([None, "Berlin", "Köln", "KÖLN", "straße"]),
-        zip=st.sampled_from([None, "1", "3"]),
+        zip=st.sampled_from([None, "1", "3", "SW1A1AA", "sw2"]),
+        utcoffset=st.sampled_from([None, -300, 0, 345, 480]),
     ),
-    site=_mostly(Site(), Site(categories=("IAB3",)), Site(categories=("IAB1", "IAB4"))),
-    content=_mostly(Content(), *(Content(max_rating=audience) for audience in ("all_audiences", "over_12", "mature"))),
+    site=st.builds(
+        Site,
+        domain=st.sampled_from([None, "NEWS.example", "b.a.news.example.", "otherexample"]),
+        page=st.sampled_from([None, "https://a.news.example/1", "//["]),
+        keywords=st.sampled_from([(), ("SHOES", "boots"), ("straße",)]),
+        categories=_mostly((), ("IAB3",), ("IAB1", "IAB4"), ("IAB1-2", "IAB3-1")),
+    ),
+    device=st.builds(
+        Device,
+        language=st.sampled_from([None, "zh_hans_CN", "zh", "DE-at", "zhx"]),
+        type=st.sampled_from([None, "phone", "tablet", "computer"]),
+    ),
+    key_values=st.sampled_from(
+        [{}, {"seat": ("b", "a")}, {"seat": ("b",), "row": ("1", "2"), "hall": ("y",), "x": ("a",)}]
+    ),
+    content=_mostly(
+        Content(),
+        *(Content(max_rating=audience) for audience in ("all_audiences", "over_12", "mature")),
+        Content(rating_system="PEGI", rating_label="3"),
+        Content(rating_system="MPAA", rating_label="R"),
+    ),
     blocked=st.builds(
         lambda advertisers, creatives, categories: Blocked(
             advertisers=tuple(UUID(int=300 + number) for number in advertisers),

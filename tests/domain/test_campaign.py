@@ -40,8 +40,11 @@ from domain.errors import (
     FieldFixed,
     LimitsInconsistent,
     NotFound,
+    PostcodeMalformed,
     PriceNotWhole,
     Refusal,
+    TargetEmpty,
+    TargetingContradictory,
     TargetingTooWide,
     UnknownCountry,
     UnknownCurrency,
@@ -182,6 +185,21 @@ BROKEN_RULES: Final[list[tuple[dict[str, Any], type[Refusal], str]]] = [
     ({"max_view_duration": CapWindow(value=1, unit="day")}, LimitsInconsistent, "/max_view_count"),
     ({"targeting": (Target(), Target(country="XX"))}, UnknownCountry, "/targeting/1/country"),
     ({"targeting": (Target(cities=("a",) * 200, postcodes=("b",) * 6),)}, TargetingTooWide, "/targeting/0"),
+    ({"excluded_targeting": (Target(country="XX"),)}, UnknownCountry, "/excluded_targeting/0/country"),
+    ({"excluded_targeting": (Target(country="DE"), Target())}, TargetEmpty, "/excluded_targeting/1"),
+    ({"targeting": (Target(postcodes=("1", "*")),)}, PostcodeMalformed, "/targeting/0/postcodes/1"),
+    ({"targeting": (Target(postcodes=(" *",)),)}, PostcodeMalformed, "/targeting/0/postcodes/0"),
+    ({"excluded_targeting": (Target(postcodes=("1*1",)),)}, PostcodeMalformed, "/excluded_targeting/0/postcodes/0"),
+    (
+        {"domains": ("b.example", "a.news.example"), "excluded_domains": ("news.example",)},
+        TargetingContradictory,
+        "/domains/1",
+    ),
+    (
+        {"page_categories": ("IAB2", "IAB1-3"), "blocked_categories": ("IAB1",)},
+        TargetingContradictory,
+        "/page_categories/1",
+    ),
 ]
 
 
@@ -207,6 +225,9 @@ def test_terms_that_break_a_rule_are_refused(fields: dict[str, Any], refusal: ty
         {"daily_budget_micros": 2, "daily_impression_budget": 3},
         {"max_view_count": 3, "max_view_duration": CapWindow(value=1, unit="day")},
         {"targeting": (Target(cities=("a",) * 200, postcodes=("b",) * 5), Target(cities=("a",) * 200))},
+        {"targeting": (Target(postcodes=("1*", "SW1A 1AA", "SW1 *")),)},
+        {"domains": ("news.example",), "excluded_domains": ("a.news.example", "ws.example")},
+        {"page_categories": ("IAB1",), "blocked_categories": ("IAB1-3", "IAB10")},
     ],
 )
 def test_terms_at_the_edge_of_a_rule_pass(fields: dict[str, Any]) -> None:
@@ -221,7 +242,8 @@ def test_terms_that_keep_the_rules_are_recorded_whole(command: CreateCampaign) -
     advertiser = Advertiser(terms=AdvertiserTerms(name="Shoes"))
     answer = given(CAMPAIGN).when(command, others={f"advertiser-{command.advertiser_id}": advertiser})
     terms = answer.then(*answer.events).terms
-    assert structs.asdict(terms) | {"targeting": ()} == structs.asdict(command) | {"targeting": ()}
+    spelled: dict[str, Any] = {"targeting": (), "excluded_targeting": ()}
+    assert structs.asdict(terms) | spelled == structs.asdict(command) | spelled
     check_terms(terms)
 
 

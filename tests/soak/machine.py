@@ -272,6 +272,7 @@ class Machine(RuleBasedStateMachine):
             "name": "Creative",
             "ad_type": "top_bar_ad",
             "media_type": "image",
+            "content_rating": {"no_prohibited_content": True},
         }
         body |= {"media_url": "https://cdn.example/banner.png", "click_url": TARGET, **self.play.size}
         verdicts = expect.of_new_creative(self.play.book.of("campaign", campaign_id))
