@@ -1,26 +1,35 @@
 """Who may do what: permissions by role, in one table, and the guards that hold every route to it."""
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from api.problems import Forbidden, Unauthenticated
 from api.services import services_of
+from domain.rights import Rights
 from infra import access_tokens
 from infra.access_tokens import Claims
 from infra.users import Role
 
 Connection = ASGIConnection[Any, Any, Any, Any]
-Permission = Literal["read", "manage", "administer", "audit"]
+Permission = Literal["read", "contact", "draft", "change", "manage", "review", "spend", "administer", "audit"]
 
-PERMISSIONS: Final[Mapping[Permission, frozenset[Role]]] = {
-    "read": frozenset({"admin", "manager", "viewer", "auditor"}),
-    "manage": frozenset({"admin", "manager"}),
-    "administer": frozenset({"admin"}),
-    "audit": frozenset({"admin", "auditor"}),
+ROLES: Final[Mapping[Role, frozenset[Permission]]] = {
+    "admin": frozenset(get_args(Permission)),
+    "manager": frozenset({"read", "contact", "draft", "change", "manage"}),
+    "reviewer": frozenset({"read", "review"}),
+    "finance": frozenset({"read", "contact", "change", "spend"}),
+    "viewer": frozenset({"read"}),
+    "auditor": frozenset({"read", "audit"}),
 }
+"""What each role may do, and nothing else.
+
+To `draft` is to make campaigns and creatives, to `manage` to let them be served and to keep advertisers and slots;
+`review` and `spend`, which is money, are for others than who manages. Who may `change` a campaign need not be allowed
+to set all of it: see `domain.rights`.
+"""
 
 
 def may_read(connection: Connection, _handler: BaseRouteHandler) -> None:
@@ -28,9 +37,29 @@ def may_read(connection: Connection, _handler: BaseRouteHandler) -> None:
     _permit("read", connection)
 
 
+def may_draft(connection: Connection, _handler: BaseRouteHandler) -> None:
+    """Let those in who make campaigns and creatives."""
+    _permit("draft", connection)
+
+
+def may_change(connection: Connection, _handler: BaseRouteHandler) -> None:
+    """Let those in who set anything about a campaign."""
+    _permit("change", connection)
+
+
 def may_manage(connection: Connection, _handler: BaseRouteHandler) -> None:
     """Let those in who run campaigns."""
     _permit("manage", connection)
+
+
+def may_review(connection: Connection, _handler: BaseRouteHandler) -> None:
+    """Let those in who say what may be shown."""
+    _permit("review", connection)
+
+
+def may_spend(connection: Connection, _handler: BaseRouteHandler) -> None:
+    """Let those in who look after money."""
+    _permit("spend", connection)
 
 
 def may_administer(connection: Connection, _handler: BaseRouteHandler) -> None:
@@ -41,6 +70,19 @@ def may_administer(connection: Connection, _handler: BaseRouteHandler) -> None:
 def may_audit(connection: Connection, _handler: BaseRouteHandler) -> None:
     """Let those in who check the log."""
     _permit("audit", connection)
+
+
+def reads_contacts(claims: Claims) -> bool:
+    """Tell whether somebody may read how people are reached; to others it is shown as the log has it, encrypted."""
+    return "contact" in ROLES[claims.role]
+
+
+def rights_of(claims: Claims) -> Rights:
+    """Return what somebody may do with what they may change."""
+    granted = ROLES[claims.role]
+    return Rights(
+        plans="draft" in granted, spends="spend" in granted, beyond_drafts=bool({"manage", "spend"} & granted)
+    )
 
 
 def claims_of(connection: Connection) -> Claims:
@@ -63,5 +105,5 @@ def bearer(connection: Connection) -> str:
 
 
 def _permit(permission: Permission, connection: Connection) -> None:
-    if claims_of(connection).role not in PERMISSIONS[permission]:
+    if permission not in ROLES[claims_of(connection).role]:
         raise Forbidden

@@ -8,7 +8,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter, RequestBody
 
 from api import lists, problems
-from api.access import may_manage, may_read
+from api.access import may_change, may_draft, may_manage, may_read
 from api.lists import Moment
 from api.services import Services
 from domain.campaign import (
@@ -67,14 +67,14 @@ class CampaignController(Controller):
         """Show a campaign."""
         return await lists.show(services, ledger_id, READ_MODEL, campaign_id, as_of)
 
-    @post(operation_id="create_campaign", guards=[may_manage], responses=problems.CREATING)
+    @post(operation_id="create_campaign", guards=[may_draft], responses=problems.CREATING)
     async def create(
         self, data: RequestBody[CreateCampaign], asked: NamedDependency[Asked], services: NamedDependency[Services]
     ) -> Response[Receipt]:
         """Draft a campaign."""
         return lists.receipt(await execute(services.log, CAMPAIGN, clock.fresh_id(), data, asked), created=True)
 
-    @patch("/{campaign_id:uuid}", operation_id="change_campaign", guards=[may_manage], responses=problems.CHANGING)
+    @patch("/{campaign_id:uuid}", operation_id="change_campaign", guards=[may_change], responses=problems.CHANGING)
     async def change(
         self,
         campaign_id: FromPath[UUID],
@@ -82,7 +82,10 @@ class CampaignController(Controller):
         asked_if: NamedDependency[Asked],
         services: NamedDependency[Services],
     ) -> Response[Receipt]:
-        """Set fields of a campaign; budgets may be raised at any time, and lowered to what is spent and held."""
+        """Set fields of a campaign; budgets may be raised at any time, and lowered to what is spent and held.
+
+        Once it has been activated, finance sets its budgets, and nobody else but admins.
+        """
         return lists.receipt(await execute(services.log, CAMPAIGN, campaign_id, data, asked_if))
 
     @post(

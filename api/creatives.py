@@ -8,7 +8,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter, RequestBody
 
 from api import lists, problems
-from api.access import may_manage, may_read
+from api.access import may_draft, may_manage, may_read, may_review
 from api.lists import Moment
 from api.services import Services
 from domain.creative import (
@@ -65,14 +65,14 @@ class CreativeController(Controller):
         """Show a creative."""
         return await lists.show(services, ledger_id, READ_MODEL, creative_id, as_of)
 
-    @post(operation_id="create_creative", guards=[may_manage], responses=problems.CREATING)
+    @post(operation_id="create_creative", guards=[may_draft], responses=problems.CREATING)
     async def create(
         self, data: RequestBody[CreateCreative], asked: NamedDependency[Asked], services: NamedDependency[Services]
     ) -> Response[Receipt]:
         """Draft a creative for a campaign."""
         return lists.receipt(await execute(services.log, CREATIVE, clock.fresh_id(), data, asked), created=True)
 
-    @patch("/{creative_id:uuid}", operation_id="change_creative", guards=[may_manage], responses=problems.CHANGING)
+    @patch("/{creative_id:uuid}", operation_id="change_creative", guards=[may_draft], responses=problems.CHANGING)
     async def change(
         self,
         creative_id: FromPath[UUID],
@@ -87,7 +87,7 @@ class CreativeController(Controller):
         "/{creative_id:uuid}/submit",
         operation_id="submit_creative",
         status_code=200,
-        guards=[may_manage],
+        guards=[may_draft],
         responses=problems.STEPPING,
     )
     async def submit(
@@ -100,7 +100,7 @@ class CreativeController(Controller):
         "/{creative_id:uuid}/approve",
         operation_id="approve_creative",
         status_code=200,
-        guards=[may_manage],
+        guards=[may_review],
         responses=problems.STEPPING,
     )
     async def approve(
@@ -113,7 +113,7 @@ class CreativeController(Controller):
         "/{creative_id:uuid}/deny",
         operation_id="deny_creative",
         status_code=200,
-        guards=[may_manage],
+        guards=[may_review],
         responses=problems.CHANGING,
     )
     async def deny(

@@ -30,6 +30,7 @@ PROBLEM_JSON: Final = "application/problem+json"
 NOT_READY_STATUS: Final = HTTPStatus.SERVICE_UNAVAILABLE.value
 
 STATUS_OF_KIND: Final[Mapping[Kind, HTTPStatus]] = {
+    "forbidden": HTTPStatus.FORBIDDEN,
     "missing": HTTPStatus.NOT_FOUND,
     "conflict": HTTPStatus.CONFLICT,
     "precondition": HTTPStatus.PRECONDITION_FAILED,

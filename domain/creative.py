@@ -30,6 +30,7 @@ from domain.events import (
     CreativeSubmitted,
 )
 from domain.rating import is_known
+from domain.rights import check_change
 from domain.terms import CreativeChanges, CreativeTerms
 from domain.values import LongText
 
@@ -115,7 +116,9 @@ def decide(state: Creative | None, command: CreativeCommand, context: Context) -
             absent("creative", state, context)
             return create(command, context)
         case ChangeCreative():
-            return change(existing("creative", state, context), command)
+            creative = existing("creative", state, context)
+            check_change(context.rights, differing_fields(creative.terms, command), draft=creative.status == "draft")
+            return change(creative, command)
         case SubmitCreative():
             check_step(existing("creative", state, context), command)
             return (CreativeSubmitted(),)

@@ -9,6 +9,7 @@ from uuid import UUID
 from msgspec import UNSET, Struct, structs
 
 from domain.errors import AlreadyExists, NotFound
+from domain.rights import Rights
 
 S = TypeVar("S")
 C = TypeVar("C", contravariant=True)  # noqa: PLC0105  as its neighbours
@@ -22,13 +23,15 @@ class Context(Struct, frozen=True, kw_only=True):
     """What a decision may know besides the state.
 
     `subject` is the id of the thing the command is for, a fresh one when the command creates it; `others` holds, by
-    stream, the states of the things that the command refers to (see `Decider.references`).
+    stream, the states of the things that the command refers to (see `Decider.references`). `rights` are what the actor
+    may do besides asking for the command at all.
     """
 
     now: datetime
     actor: str
     subject: UUID
     others: Mapping[str, object] = _NOBODY
+    rights: Rights = Rights()
 
 
 class Decider(NamedTuple, Generic[S, C, E]):

@@ -13,7 +13,7 @@ from domain.values import Email
 from infra import clock, passwords
 from infra.database import Connection
 
-Role = Literal["admin", "manager", "viewer", "auditor"]
+Role = Literal["admin", "manager", "reviewer", "finance", "viewer", "auditor"]
 
 USERS_PER_PAGE_MAX: Final = 500
 

@@ -14,10 +14,13 @@ from tests.world import World
 PASSWORD: Final = "a sentence that nobody guesses"
 ATTEMPTS_PER_ACCOUNT_MAX: Final = 10
 
-ROLES: Final = ("admin", "manager", "viewer", "auditor")
+ROLES: Final = ("admin", "manager", "reviewer", "finance", "viewer", "auditor")
 EVERYBODY: Final = frozenset({*ROLES, "nobody"})
 SIGNED_IN: Final = frozenset(ROLES)
 MANAGERS: Final = frozenset({"admin", "manager"})
+CHANGERS: Final = frozenset({"admin", "manager", "finance"})
+REVIEWERS: Final = frozenset({"admin", "reviewer"})
+FINANCE: Final = frozenset({"admin", "finance"})
 ADMINS: Final = frozenset({"admin"})
 AUDITORS: Final = frozenset({"admin", "auditor"})
 
@@ -31,14 +34,18 @@ ALLOWED: Final = {
     "get_advertiser": SIGNED_IN,
     "create_advertiser": MANAGERS,
     "change_advertiser": MANAGERS,
-    "deposit_funds": MANAGERS,
-    "withdraw_funds": MANAGERS,
+    "deposit_funds": FINANCE,
+    "withdraw_funds": FINANCE,
     "get_funds": SIGNED_IN,
+    "get_personal_data": ADMINS,
+    "erase_personal_data": ADMINS,
+    "place_legal_hold": ADMINS,
+    "lift_legal_hold": ADMINS,
     "list_campaigns": SIGNED_IN,
     "get_campaign": SIGNED_IN,
     "get_campaign_history": SIGNED_IN,
     "create_campaign": MANAGERS,
-    "change_campaign": MANAGERS,
+    "change_campaign": CHANGERS,
     "activate_campaign": MANAGERS,
     "pause_campaign": MANAGERS,
     "complete_campaign": MANAGERS,
@@ -48,8 +55,8 @@ ALLOWED: Final = {
     "create_creative": MANAGERS,
     "change_creative": MANAGERS,
     "submit_creative": MANAGERS,
-    "approve_creative": MANAGERS,
-    "deny_creative": MANAGERS,
+    "approve_creative": REVIEWERS,
+    "deny_creative": REVIEWERS,
     "activate_creative": MANAGERS,
     "pause_creative": MANAGERS,
     "archive_creative": MANAGERS,
@@ -223,6 +230,31 @@ def test_roles(operation: str, operations: dict[str, tuple[str, str]], people: d
             assert answer.status_code in {200, 400, 404}, (who, answer.text)
         else:
             assert answer.status_code == refused, (who, answer.text)
+
+
+def test_a_budget_is_proposed_by_who_plans_and_set_by_who_pays(people: dict[str, httpx.Client], world: World) -> None:
+    """A manager sets the budget of a draft, and no more once it is active; finance sets budgets, and nothing else."""
+    campaign_id = world.campaign(budget_micros=10_000_000)
+    path = f"/api/v1/campaigns/{campaign_id}"
+
+    def changed(role: str, **fields: Any) -> tuple[int, str | None]:
+        answer = people[role].patch(path, json=fields)
+        problem = answer.json()
+        if answer.status_code == 403:
+            assert (problem["code"], problem["errors"][0]["pointer"]) == ("not_allowed", f"/{min(fields)}")
+        return answer.status_code, problem.get("code")
+
+    assert changed("manager", budget_micros=20_000_000)[0] == 200
+    assert changed("finance", budget_micros=15_000_000)[0] == 200
+    assert changed("finance", name="Money talks")[0] == 403
+    world.post(f"campaigns/{campaign_id}/activate", expect=200)
+    assert changed("manager", budget_micros=30_000_000)[0] == 403
+    assert changed("manager", name="Renamed", budget_micros=15_000_000)[0] == 200
+    assert changed("finance", budget_micros=30_000_000, name="Renamed")[0] == 200
+    assert changed("admin", budget_micros=31_000_000, name="Renamed again")[0] == 200
+    world.caught_up()
+    found = world.get(f"campaigns/{campaign_id}")
+    assert (found["name"], found["budget_micros"]) == ("Renamed again", 31_000_000)
 
 
 def test_people_are_added_and_changed(world: World, account: dict[str, str]) -> None:
