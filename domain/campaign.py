@@ -17,7 +17,10 @@ from domain.errors import (
     DatesOutOfOrder,
     FieldFixed,
     LimitsInconsistent,
+    PostcodeMalformed,
     PriceNotWhole,
+    TargetEmpty,
+    TargetingContradictory,
     TargetingTooWide,
     UnknownCountry,
     UnknownCurrency,
@@ -38,8 +41,9 @@ from domain.events import (
 )
 from domain.iso import CURRENCIES, alpha_2
 from domain.rights import check_change
+from domain.targeting import categories_of, domains_of, postcode_of
 from domain.terms import CampaignChanges, CampaignTerms, CreativeTerms
-from domain.values import DATE_MAX, DATE_MIN, midnight, zone
+from domain.values import DATE_MAX, DATE_MIN, Target, midnight, zone
 
 T = TypeVar("T", "CreateCampaign", "ChangeCampaign")
 
@@ -285,12 +289,33 @@ def _check_limits(terms: CampaignTerms) -> None:
 
 def _check_targeting(terms: CampaignTerms) -> None:
     for index, target in enumerate(terms.targeting):
-        if target.country is not None and alpha_2(target.country) is None:
-            raise UnknownCountry(f"ISO 3166-1 has no country {target.country}.", pointer=f"/targeting/{index}/country")
-        if max(1, len(target.cities)) * max(1, len(target.postcodes)) > PLACES_PER_TARGET_MAX:
-            raise TargetingTooWide(
-                f"A target names at most {PLACES_PER_TARGET_MAX:,} pairs of city and postcode.",
-                pointer=f"/targeting/{index}",
+        _check_target(target, f"/targeting/{index}")
+    for index, target in enumerate(terms.excluded_targeting):
+        _check_target(target, f"/excluded_targeting/{index}")
+        if target == Target():
+            raise TargetEmpty("This would leave out every place.", pointer=f"/excluded_targeting/{index}")
+    for index, domain in enumerate(terms.domains):
+        if not domains_of(domain).isdisjoint(terms.excluded_domains):
+            raise TargetingContradictory(f"The domain {domain} is excluded as well.", pointer=f"/domains/{index}")
+    for index, category in enumerate(terms.page_categories):
+        if not categories_of([category]).isdisjoint(terms.blocked_categories):
+            raise TargetingContradictory(
+                f"The category {category} is blocked as well.", pointer=f"/page_categories/{index}"
+            )
+
+
+def _check_target(target: Target, pointer: str) -> None:
+    if target.country is not None and alpha_2(target.country) is None:
+        raise UnknownCountry(f"ISO 3166-1 has no country {target.country}.", pointer=f"{pointer}/country")
+    if max(1, len(target.cities)) * max(1, len(target.postcodes)) > PLACES_PER_TARGET_MAX:
+        raise TargetingTooWide(
+            f"A target names at most {PLACES_PER_TARGET_MAX:,} pairs of city and postcode.", pointer=pointer
+        )
+    for index, postcode in enumerate(target.postcodes):
+        if "*" in postcode[:-1] or not postcode_of(postcode).rstrip("*"):
+            raise PostcodeMalformed(
+                "A beginning of postcodes is written with one asterisk after it, as 10*.",
+                pointer=f"{pointer}/postcodes/{index}",
             )
 
 
@@ -306,14 +331,15 @@ def _is_past(day: date, timezone: str, now: datetime) -> bool:
 
 
 def _with_short_countries(source: T) -> T:
-    targeting = source.targeting
-    if targeting is UNSET:
-        return source
-    targets = tuple(
-        target if target.country is None else structs.replace(target, country=alpha_2(target.country) or target.country)
-        for target in targeting
-    )
-    return structs.replace(source, targeting=targets)
+    targets = {
+        name: tuple(
+            structs.replace(target, country=target.country and (alpha_2(target.country) or target.country))
+            for target in named
+        )
+        for name in ("targeting", "excluded_targeting")
+        if (named := getattr(source, name)) is not UNSET
+    }
+    return structs.replace(source, **targets)
 
 
 CAMPAIGN: Final = Decider("campaign", decide, evolve, references)
