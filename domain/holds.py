@@ -84,6 +84,11 @@ class Holds:
         lot = self._lots.get(campaign_id)
         return 0 if lot is None else lot.held
 
+    def part_held(self, campaign_id: UUID) -> float:
+        """Return which part of what is leased of a campaign is promised; with other workers it may be about as much."""
+        lot = self._lots.get(campaign_id)
+        return 0.0 if lot is None or lot.leased <= 0 else min(lot.held / lot.leased, 1.0)
+
     def take(self, campaign_id: UUID, decision_id: UUID, *, tick: float, hold_seconds: int) -> bool:
         """Hold one impression for a decision; False when none is free, or the leases are over."""
         lot = self._lots.get(campaign_id)
@@ -98,6 +103,17 @@ class Holds:
         self._open[decision_id] = campaign_id
         heapq.heappush(self._expiries, (tick + hold_seconds + CLOCKS_SECONDS, decision_id))
         return True
+
+    def give_back(self, decision_id: UUID) -> None:
+        """Free the impression of a decision that nobody was told of; to be called before the next await."""
+        campaign_id = self._open.pop(decision_id, None)
+        if campaign_id is not None:
+            lot = self._lots[campaign_id]
+            if not lot.free:
+                self.changes += 1
+            lot.free += 1
+            lot.held -= 1
+            lot.taken -= 1
 
     def confirm(self, decision_id: UUID) -> None:
         """Close the hold of a decision whose impression this worker saw recorded."""

@@ -16,7 +16,10 @@ from typing import Final
 
 from msgspec import Struct
 
+from domain.budget import price_of_impression
+from domain.terms import CampaignTerms
 from domain.traffic import Curve
+from domain.values import Pricing
 
 ALWAYS: Final = 2**32
 """The odds that everything passes."""
@@ -45,6 +48,9 @@ CATCH_UP_SECONDS: Final = 300.0
 LOOK_SECONDS: Final = 2.0
 """For how long an allowance lasts: workers look at figures every second, and may be late."""
 
+IMPRESSIONS_PER_CLICK: Final = 500
+"""What a click is expected to take before there are any."""
+
 _LEAST_RATE: Final = 1e-9
 _ODDS_BITS: Final = 32
 _MIXING: Final = 0x9E3779B97F4A7C15
@@ -66,14 +72,59 @@ class Pace(Struct, frozen=True, kw_only=True):
 class Portion(Struct, frozen=True, kw_only=True):
     """What is to be delivered from one moment to another, in seconds since 1970, and how much of it is.
 
-    Both are impressions, or micros, of which an impression costs `each`; 0 where it is not impressions that cost.
+    Both are impressions, or micros, of which an impression costs `each`.
     """
 
     limit: int
     delivered: float
     since: int
     until: int
-    each: int = 1
+    each: float = 1.0
+
+
+class Delivered(Struct, frozen=True, kw_only=True):
+    """What a campaign was billed, in all and on its present day, and how many impressions beside that are held."""
+
+    impressions: int = 0
+    micros: int = 0
+    day_impressions: int = 0
+    day_micros: int = 0
+    held: float = 0.0
+
+
+def portions(
+    terms: CampaignTerms, delivered: Delivered, *, flight: tuple[int, int | None], day: tuple[int, int]
+) -> list[Portion]:
+    """Return what a campaign has to keep to, in its flight and on a day of it: one for each limit that it has.
+
+    A budget for all of a flight that has no end cannot be spread, nor can a price that is paid once.
+    """
+    each = _cost(terms.pricing, delivered)
+    since, until = flight
+    today = max(day[0], since), day[1] if until is None else min(day[1], until)
+    money, of_day = delivered.micros + delivered.held * each, delivered.day_micros + delivered.held * each
+    if terms.pricing.model == "cpc":  # what is shown now is clicked later
+        money = max(delivered.micros, (delivered.impressions + delivered.held) * each)
+        of_day = max(delivered.day_micros, (delivered.day_impressions + delivered.held) * each)
+    limits = (
+        (terms.impression_budget, delivered.impressions + delivered.held, 1.0, flight),
+        (terms.budget_micros, money, each, flight),
+        (terms.daily_impression_budget, delivered.day_impressions + delivered.held, 1.0, today),
+        (terms.daily_budget_micros, of_day, each, today),
+    )
+    return [
+        Portion(limit=limit, delivered=done, since=begins, until=ends, each=cost)
+        for limit, done, cost, (begins, ends) in limits
+        if limit is not None and ends is not None and cost
+    ]
+
+
+def _cost(pricing: Pricing, delivered: Delivered) -> float:
+    """Return what an impression is expected to cost, in micros."""
+    if pricing.model == "cpc":
+        clicks = delivered.micros / pricing.price_micros
+        return pricing.price_micros * (clicks + 1) / (delivered.impressions + IMPRESSIONS_PER_CLICK)
+    return float(price_of_impression(pricing))
 
 
 def passes(pace: Pace, campaign: int, draw: int) -> bool:
@@ -108,9 +159,9 @@ def _pace(portion: Portion, curve: Curve, second: int, workers: int) -> Pace:
     due_by_now = min(target(portion, curve, second) / (1 - SPARE_PART), portion.limit)
     ahead, behind_seconds = portion.delivered - due_by_now, max(due_by_now - portion.delivered, 0.0) / rate
     patience = min(max(due_by_now * PATIENCE_PART, rate * PATIENCE_SECONDS_MIN), rate * PATIENCE_SECONDS_MAX)
-    due = rate * (2 + behind_seconds / CATCH_UP_SECONDS) * LOOK_SECONDS / (portion.each or 1)
+    due = rate * (2 + behind_seconds / CATCH_UP_SECONDS) * LOOK_SECONDS / portion.each
     return Pace(
         odds=max(int(ALWAYS * exp(-max(ahead, 0.0) / patience)), 1),
         urgency=min(1 + int(behind_seconds / URGENT_SECONDS), URGENCY_MAX),
-        allowance=max(ceil(due / workers), 1) if portion.each else ALWAYS,
+        allowance=max(ceil(due / workers), 1),
     )

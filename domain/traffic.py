@@ -5,15 +5,14 @@ the week is what that hour saw before, drawn towards what that hour of the day s
 hour that is average: the less is known, the flatter.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct
 
-from domain.values import TimeSlot
+from domain.dayparts import DAY_MINUTES, WEEK_MINUTES, Hours
 
 HOUR_SECONDS: Final = 3_600
-DAY_MINUTES: Final = 1_440
 DAY_HOURS: Final = 24
 WEEK_HOURS: Final = 168
 CELL_MINUTES: Final = 15
@@ -78,23 +77,15 @@ def together(shapes: Sequence[Shape]) -> Shape:
     return tuple(map(sum, zip(*shapes, strict=True))) if shapes else FLAT
 
 
-def openings(time_slots: Collection[TimeSlot], days: Collection[int], offset_seconds: int) -> Openings:
-    """Return when something may be shown: in these slots of local time that begin on these days (0 is Monday).
-
-    No slots are all of the day, and no days all of the week. Local time is so much ahead of UTC.
-    """
-    if not time_slots and not days:
-        return ALWAYS
-    parts = [0.0] * WEEK_CELLS
-    spans = [_span(slot) for slot in time_slots] or [(0, DAY_MINUTES)]
-    for day in days or range(7):
-        midnight = (day - _FIRST_DAY) * DAY_MINUTES - offset_seconds // 60
-        for start, end in spans:
-            for cell in range((midnight + start) // CELL_MINUTES, -(-(midnight + end) // CELL_MINUTES)):
-                begins = cell * CELL_MINUTES
-                shown = min(midnight + end, begins + CELL_MINUTES) - max(midnight + start, begins)
-                parts[cell % WEEK_CELLS] += shown / CELL_MINUTES
-    return tuple(min(part, 1.0) for part in parts)
+def openings(hours: Iterable[Hours], ahead_seconds: int) -> Openings:
+    """Return when something may be shown that has to be within all of these hours of a clock, so far ahead of UTC."""
+    minutes = (1 << WEEK_MINUTES) - 1
+    for each in hours:
+        minutes &= _minutes(each)
+    first = _FIRST_DAY * DAY_MINUTES + ahead_seconds // 60
+    turned = (minutes << WEEK_MINUTES | minutes) >> first % WEEK_MINUTES
+    cell = (1 << CELL_MINUTES) - 1
+    return tuple((turned >> at * CELL_MINUTES & cell).bit_count() / CELL_MINUTES for at in range(WEEK_CELLS))
 
 
 def either(openings_of_each: Iterable[Openings]) -> Openings:
@@ -111,11 +102,10 @@ def curve(shape: Shape, open_parts: Openings) -> Curve:
     return Curve(sums=tuple(sums))
 
 
-def _span(slot: TimeSlot) -> tuple[int, int]:
-    """Return the minutes that a slot takes, counted from the midnight before it begins."""
-    start, end = _minute(slot.start), _minute(slot.end)
-    return start, end if start < end else end + DAY_MINUTES
-
-
-def _minute(clock: str) -> int:
-    return int(clock[:2]) * 60 + int(clock[3:])
+def _minutes(hours: Hours) -> int:
+    """Return the bitset of the minutes of the week within some hours; the first is that of Monday."""
+    bits = 0
+    for start, end in hours.spans:
+        for begins in range(start, WEEK_MINUTES, hours.every):
+            bits |= (1 << end - start) - 1 << begins
+    return bits & (1 << WEEK_MINUTES) - 1 | bits >> WEEK_MINUTES

@@ -10,23 +10,28 @@ from uuid import UUID
 import msgspec
 import psycopg
 import structlog
+from msgspec import structs
 
 from domain.advertiser import ADVERTISER, Advertiser
 from domain.campaign import CAMPAIGN, Campaign
 from domain.choosing import Lineup, Snapshot, index, of_campaigns
 from domain.creative import CREATIVE, Creative
 from domain.decider import Decider
+from domain.events import CampaignActivated
 from domain.frequency import VIEWERS_MAX, Viewings
 from domain.holds import Holds
 from domain.leasing import Want
 from domain.slot import SLOT, Slot
 from domain.tally import Tally
+from domain.terms import CreativeTerms, SlotTerms
+from infra import clock
 from infra.batch import Leasing
 from infra.commit import worker_channel
 from infra.database import Connection, connect
 from infra.event_log import CHANNEL, Recorded, read_catalogue
 from infra.viewings import read_position_of_last, read_viewings
 from infra.writer import LogBusy, LogUnavailable, Writer
+from projections.pacer import Pacer, plans
 from projections.rows import subject_of
 
 REFRESH_SECONDS_MIN: Final = 0.05
@@ -60,6 +65,8 @@ class Serving:
         self._advertisers: dict[UUID, Advertiser] = {}
         self.viewings: Final = Viewings()
         self.tally: Final = Tally()
+        self.pacer: Final = Pacer()
+        self._began: dict[UUID, int] = {}
         self._viewed_until: int | None = None
 
     def sold_out(self, slot_id: UUID) -> int:
@@ -78,6 +85,15 @@ class Serving:
         creative = self._creatives.get(creative_id)
         return None if creative is None else creative.terms.click_url
 
+    def slot(self, slot_id: UUID) -> SlotTerms | None:
+        """Return what a slot is, also when it is not active any more; None when it is unknown."""
+        slot = self._slots.get(slot_id)
+        return None if slot is None else slot.terms
+
+    def creative(self, creative_id: UUID) -> CreativeTerms:
+        """Return the terms of a creative that was chosen."""
+        return self._creatives[creative_id].terms
+
     async def refresh(self, connection: Connection) -> None:
         """Take in what the log has gained, and swap in a new snapshot if that changes what can be served."""
         async for recorded in read_catalogue(connection, self.ledger_id, self.position):
@@ -85,7 +101,7 @@ class Serving:
             self.position = recorded.position
         if self._changed:  # also by what was read before a connection was lost
             # In a thread, so that requests are answered from the old snapshot while a large one is made.
-            self.snapshot = await asyncio.to_thread(
+            snapshot = await asyncio.to_thread(
                 index,
                 position=self.position,
                 campaigns=dict(self._campaigns),
@@ -93,12 +109,20 @@ class Serving:
                 slots=dict(self._slots),
                 advertisers=dict(self._advertisers),
             )
+            self.pacer.know(await asyncio.to_thread(plans, snapshot, dict(self._began)))
+            self.snapshot = await self._paced(snapshot, connection)
             self._changed = False
             self.holds.know(self.snapshot.limited)
             self._spare_collector()
+        elif self.pacer.is_due(monotonic()):
+            self.snapshot = await self._paced(self.snapshot, connection)
         if self.snapshot.caps:
             await self._learn_viewings(connection)
         self.refreshed_at = monotonic()
+
+    async def _paced(self, snapshot: Snapshot, connection: Connection) -> Snapshot:
+        paces = await self.pacer.look(connection, self.ledger_id, self.holds, clock.now())
+        return structs.replace(snapshot, paces=paces)
 
     async def _learn_viewings(self, connection: Connection) -> None:
         """Take in what viewers have seen of what is capped, through whichever worker: at first of those seen last."""
@@ -164,6 +188,8 @@ class Serving:
         match recorded.entry.stream.partition("-")[0]:
             case CAMPAIGN.thing:
                 _evolve(CAMPAIGN, self._campaigns, recorded)
+                if isinstance(recorded.entry.event, CampaignActivated):
+                    self._began.setdefault(subject_of(recorded), int(recorded.entry.recorded_at.timestamp()))
             case CREATIVE.thing:
                 _evolve(CREATIVE, self._creatives, recorded)
             case SLOT.thing:

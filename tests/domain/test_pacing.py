@@ -11,10 +11,10 @@ from hypothesis import given as for_all
 from hypothesis import strategies as st
 from msgspec import structs
 
+from domain.dayparts import Hours
 from domain.pacing import ALWAYS, URGENCY_MAX, Pace, Portion, pace, passes, target
 from domain.traffic import ALWAYS as ANY_TIME
 from domain.traffic import FLAT, WEEK_SECONDS, Curve, Shape, curve, learned, openings
-from domain.values import TimeSlot
 from tests.domain.flights import fly
 from tests.domain.strategies import law
 
@@ -22,6 +22,9 @@ HOUR: Final = 3_600
 DAY: Final = 24 * HOUR
 MONDAY: Final = 2_899 * WEEK_SECONDS + 4 * DAY
 """The beginning of a Monday of 2025, in UTC."""
+
+EVENINGS: Final = Hours(every=1_440, spans=((18 * 60, 23 * 60 + 30),))
+MORNINGS: Final = Hours(every=7 * 1_440, spans=((8 * 60, 12 * 60), (32 * 60, 36 * 60)))
 
 DEVIATION_MAX: Final = 0.05
 Traffic = Callable[[int], float]
@@ -62,9 +65,7 @@ def hours(days: int) -> list[int]:
 
 # --- Laws of a moment ---
 
-curves = st.sampled_from(
-    [WEEKLY, curve(FLAT, ANY_TIME), curve(FLAT, openings([TimeSlot(start="08:00", end="12:00")], {0, 1}, 0))]
-)
+curves = st.sampled_from([WEEKLY, curve(FLAT, ANY_TIME), curve(FLAT, openings([MORNINGS], 0))])
 portions = st.builds(
     lambda limit, delivered, since, length, each: Portion(
         limit=limit, delivered=delivered, since=MONDAY + since, until=MONDAY + since + length, each=each
@@ -201,7 +202,7 @@ def test_traffic_of_another_shape_is_corrected() -> None:
 
 def test_a_campaign_of_the_evenings_is_delivered_in_the_evenings() -> None:
     """Hours in which nothing may be shown are left out of the curve, and the others have to be enough."""
-    evenings = openings([TimeSlot(start="18:00", end="23:30")], (), 0)
+    evenings = openings([EVENINGS], 0)
     used, of_days = curve(shape_of(weekly), evenings), portion(10_000, days=3)
 
     def open_only(second: int) -> float:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
+from domain.dayparts import Hours, hours_of, is_open, minute_of_week
 from domain.traffic import (
     ALWAYS,
     CELL_SECONDS,
@@ -20,15 +21,18 @@ from domain.traffic import (
     openings,
     together,
 )
-from domain.values import TimeSlot
+from domain.values import WEEKDAYS, TimeSlot
 from tests.domain.strategies import law
 
 MONDAY = 4 * 24
 """The first hour of a Monday, in hours since 1970."""
 
 clock_times = st.builds("{:02}:{:02}".format, st.integers(0, 23), st.integers(0, 59))
-time_slots = st.lists(st.builds(TimeSlot, start=clock_times, end=clock_times), max_size=3)
-days = st.frozensets(st.integers(0, 6))
+hours = st.builds(
+    hours_of,
+    st.lists(st.builds(TimeSlot, start=clock_times, end=clock_times), min_size=1, max_size=3),
+    st.sets(st.sampled_from(WEEKDAYS)),
+)
 offsets = st.integers(-48, 56).map(lambda quarters: 900 * quarters)
 
 
@@ -69,39 +73,29 @@ def test_a_shape_is_never_nothing(past: dict[int, int], more: int) -> None:
 
 
 @law
-@for_all(time_slots=time_slots, days=days, offset=offsets, second=st.integers(0, 2 * WEEK_SECONDS))
-def test_openings_are_local(time_slots: list[TimeSlot], days: frozenset[int], offset: int, second: int) -> None:
-    """A quarter of an hour is open if the local clock and calendar are within the slots and days all the while."""
-
-    def is_open(second: int) -> bool:
-        local = datetime.fromtimestamp(second, timezone(timedelta(seconds=offset)))
-        minute, today, yesterday = f"{local:%H:%M}", local.weekday(), (local.weekday() - 1) % 7
-        if not time_slots:
-            return not days or today in days
-        return any(
-            (slot.start <= minute and (minute < slot.end or slot.end <= slot.start) and (not days or today in days))
-            or (minute < slot.end <= slot.start and (not days or yesterday in days))
-            for slot in time_slots
-        )
-
+@for_all(hours=st.lists(hours, max_size=2), ahead=offsets, second=st.integers(0, 2 * WEEK_SECONDS))
+def test_openings_are_local(hours: list[Hours], ahead: int, second: int) -> None:
+    """Of a quarter of an hour that part is open in which the local clock is within all of the hours."""
     begins = second - second % CELL_SECONDS
-    minutes = sum(is_open(begins + 60 * minute) for minute in range(15))
-    part = openings(time_slots, days, offset)[begins // CELL_SECONDS % WEEK_CELLS]
-    # Slots that overlap within a quarter of an hour count double there, never more than all of it.
-    assert part >= minutes / 15 - 1e-9
-    assert (part > 0) == (minutes > 0)
+    local = [
+        minute_of_week(datetime.fromtimestamp(begins + 60 * minute, timezone(timedelta(seconds=ahead))))
+        for minute in range(15)
+    ]
+    part = sum(all(is_open(each, minute) for each in hours) for minute in local) / 15
+    assert openings(hours, ahead)[begins // CELL_SECONDS % WEEK_CELLS] == part
 
 
 @law
 @for_all(
-    slots=time_slots, days=days, offset=offsets, first=st.integers(0, 10**9), spans=st.lists(st.integers(0, 10**6))
+    hours=st.lists(hours, max_size=2),
+    ahead=offsets,
+    first=st.integers(0, 10**9),
+    spans=st.lists(st.integers(0, 10**6)),
 )
-def test_traffic_only_grows(
-    slots: list[TimeSlot], days: frozenset[int], offset: int, first: int, spans: list[int]
-) -> None:
+def test_traffic_only_grows(hours: list[Hours], ahead: int, first: int, spans: list[int]) -> None:
     """The more time goes by the more traffic is over, every week alike; while nothing may be shown it stands still."""
     shape = learned({hour: hour % 50 for hour in range(400)}, 0, 400)
-    parts = openings(slots, days, offset)
+    parts = openings(hours, ahead)
     used = curve(shape, parts)
     assert used.upto(first + WEEK_SECONDS) - used.upto(first) == pytest.approx(used.sums[-1], rel=1e-3)
     for span in spans:
@@ -113,8 +107,8 @@ def test_traffic_only_grows(
 
 def test_what_is_open_for_one_of_several_is_open() -> None:
     """A campaign may be shown while any of its creatives may; one that never may is taken for one that always may."""
-    morning, evening = ([TimeSlot(start=start, end=end)] for start, end in (("06:00", "12:00"), ("18:00", "23:00")))
-    both = either([openings(morning, (), 0), openings(evening, (), 0)])
+    morning, evening = (Hours(every=1_440, spans=((start * 60, end * 60),)) for start, end in ((6, 12), (18, 23)))
+    both = either([openings([morning], 0), openings([evening], 0)])
     assert sum(both) == 7 * 4 * (6 + 5)
     assert curve(FLAT, (0.0,) * WEEK_CELLS) == curve(FLAT, ALWAYS)
     assert together([FLAT, FLAT])[0] == 2
