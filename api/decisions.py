@@ -16,10 +16,11 @@ from api.access import bearer
 from api.problems import Unauthenticated
 from api.services import Services, services_of
 from domain.ad_request import AdRequest, Placement, may_identify
-from domain.choosing import Candidate, choose, eligible, of_subjects
+from domain.choosing import Candidate, eligible, of_subjects
 from domain.delivery import Ticket
 from domain.errors import UnknownReference
 from domain.iso import alpha_2
+from domain.precedence import choose
 from domain.terms import SlotTerms
 from domain.values import MediaType
 from infra import clock, metrics

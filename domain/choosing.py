@@ -2,13 +2,13 @@
 
 For each format of slot a lineup indexes the creatives that fit it by bitsets, Python integers with one bit a creative:
 a request looks up a few of them and ANDs them together, so that its cost grows with what matches and not with what
-exists. `choose` is pure: the same snapshot, request, moment and draw give the same order for ever, so that an auditor
-can repeat it.
+exists.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, tzinfo
+from itertools import accumulate, chain
 from types import MappingProxyType
 from typing import Final, NamedTuple, TypeVar
 from uuid import UUID
@@ -22,10 +22,11 @@ from domain.budget import is_limited
 from domain.campaign import Active, Campaign
 from domain.creative import Creative
 from domain.dayparts import Hours, ahead, hours_of, is_open, minute_of_week
-from domain.drawing import Urn, bitset, drawn, urn_of
+from domain.drawing import Urn, bitset, urn_of
 from domain.frequency import Cap, window_seconds
 from domain.pacing import Pace
 from domain.rating import LABELS, audience_of, is_within
+from domain.rotation import Tried
 from domain.slot import Slot
 from domain.targeting import EVERYWHERE, FACETS, Place, beginnings_of, categories_of, places, places_of
 from domain.terms import CampaignTerms, CreativeTerms, SlotTerms
@@ -67,10 +68,17 @@ class Choosiness(NamedTuple):
 
 
 class Lineup(Struct, frozen=True, kw_only=True):
-    """The candidates that fit the slots of one format, indexed; every mapping's value is a bitset over `candidates`."""
+    """The candidates that fit the slots of one format, indexed; every mapping's value is a bitset over `candidates`.
+
+    Those of a campaign lie side by side, from a bit of `lows` to one of `highs`. `campaigns` holds what the campaign of
+    each weighs among campaigns, `turns` what each weighs in its campaign. Ranks are priorities, then house campaigns.
+    """
 
     candidates: tuple[Candidate, ...]
-    urn: Urn
+    campaigns: Urn
+    turns: Urn
+    lows: int
+    highs: int
     by_place: Mapping[Place, int]
     by_excluded_place: Mapping[Place, int]
     beginnings: frozenset[int]
@@ -83,13 +91,16 @@ class Lineup(Struct, frozen=True, kw_only=True):
     by_category: Mapping[str, int]
     by_audience: Mapping[Audience, int]
     by_limit: Mapping[tuple[RatingSystem, str], int]
-    by_priority: tuple[int, ...]
+    by_exclusion: Mapping[str, int]
+    roadblocks: int
+    by_rank: tuple[int, ...]
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):
     """What can be served at one position of the log: the active slots, and the lineup of each.
 
-    `paces` holds the campaigns that are paced; others are served as soon as possible.
+    `paces` holds the campaigns that are paced; others are served as soon as possible. `tried` holds how often
+    creatives were shown and clicked, as far as that decides whose turn it is.
     """
 
     position: int = 0
@@ -100,6 +111,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     limited: frozenset[UUID] = frozenset()
     caps: Mapping[UUID, Cap] = {}
     paces: Mapping[UUID, Pace] = {}
+    tried: Mapping[UUID, Tried] = {}
 
 
 def index(
@@ -192,39 +204,32 @@ def of_campaigns(lineup: Lineup, campaigns: Iterable[UUID]) -> int:
     return _any_of(lineup.by_campaign, campaigns)
 
 
+def rivals(lineup: Lineup, campaign_id: UUID, campaign: CampaignTerms) -> int:
+    """Return the bitset of what must not be in one answer with a campaign: others that share a group with it."""
+    if not campaign.competitive_exclusion:
+        return 0
+    groups = (group.casefold() for group in campaign.competitive_exclusion)
+    return _any_of(lineup.by_exclusion, groups) & ~lineup.by_campaign.get(campaign_id, 0)
+
+
 def of_subjects(snapshot: Snapshot, slot_id: UUID, subjects: Collection[UUID]) -> int:
     """Return the bitset of the candidates for a slot that are, or whose campaigns are, among these."""
     lineup = snapshot.lineups.get(slot_id)
     return 0 if lineup is None else _any_of(lineup.by_campaign, subjects) | _any_of(lineup.by_creative, subjects)
 
 
-def choose(
-    snapshot: Snapshot,
-    bits: int,
-    placement: Placement,
-    now: datetime,
-    draw: int,
-    *,
-    minutes_ahead: int | None = None,
-) -> Iterator[Candidate]:
-    """Yield the candidates for a placement in the order in which they should be tried.
-
-    `bits` is what `eligible` returned. Priorities come strictly one after the other; within one, each next candidate is
-    drawn by weight from those that are left. `draw` is a large random integer; the viewer's clock is so many minutes
-    ahead of UTC, if that is known.
-    """
-    lineup = snapshot.lineups.get(placement.slot_id)
-    if lineup is None:
-        return
-    second = int(now.timestamp())
-    for of_priority in lineup.by_priority:
-        left = bits & of_priority
-        while left:
-            number, draw = drawn(lineup.urn, left, draw)
-            left &= ~(1 << number)
-            candidate = lineup.candidates[number]
-            if candidate.starts_at <= second < candidate.ends_at and _is_time(candidate, now, minutes_ahead):
-                yield candidate
+def is_time(candidate: Candidate, now: datetime, minutes_ahead: int | None) -> bool:
+    """Tell whether this is a time of day for a candidate; the viewer's clock is so many minutes ahead of UTC."""
+    if not candidate.hours:
+        return True
+    if not candidate.by_viewers_clock:
+        clock: tzinfo | None = candidate.timezone
+    elif minutes_ahead is None:
+        return False
+    else:
+        clock = ahead(minutes_ahead)
+    minute = minute_of_week(now.astimezone(clock))
+    return all(is_open(hours, minute) for hours in candidate.hours)
 
 
 def _format(slot: SlotTerms) -> Format:
@@ -233,17 +238,23 @@ def _format(slot: SlotTerms) -> Format:
 
 def _lineup(slot: SlotTerms, of_shape: Iterable[Candidate]) -> Lineup:
     widest = AUDIENCES.index(slot.max_rating)
-    candidates = tuple(
-        candidate
-        for candidate in of_shape
-        if candidate.creative.media_type in slot.media_types
-        and AUDIENCES.index(audience_of(candidate.creative.content_rating)) <= widest
-        and _pays(candidate.campaign.pricing, slot.floor_cpm_micros)
-    )
-    by_priority = _bits((c.campaign.priority,) for c in candidates)
+    by_campaign: dict[UUID, list[Candidate]] = defaultdict(list)
+    for candidate in of_shape:
+        if (
+            candidate.creative.media_type in slot.media_types
+            and AUDIENCES.index(audience_of(candidate.creative.content_rating)) <= widest
+            and _pays(candidate.campaign.pricing, slot.floor_cpm_micros)
+        ):
+            by_campaign[candidate.campaign_id].append(candidate)
+    candidates = tuple(chain.from_iterable(by_campaign.values()))
+    ends = tuple(accumulate(len(of_campaign) for of_campaign in by_campaign.values()))
+    by_rank = _bits(((c.campaign.house, c.campaign.priority),) for c in candidates)
     return Lineup(
         candidates=candidates,
-        urn=urn_of([c.creative.weight for c in candidates]),
+        campaigns=urn_of([c.campaign.weight for c in candidates]),
+        turns=urn_of([c.creative.weight for c in candidates]),
+        lows=bitset([0, *ends[:-1]]) if ends else 0,
+        highs=bitset([end - 1 for end in ends]),
         by_place=_bits(places(c.campaign.targeting) or (EVERYWHERE,) for c in candidates),
         by_excluded_place=_bits(places(c.campaign.excluded_targeting) for c in candidates),
         beginnings=frozenset().union(
@@ -260,7 +271,9 @@ def _lineup(slot: SlotTerms, of_shape: Iterable[Candidate]) -> Lineup:
         by_category=_bits(categories_of(c.campaign.categories) for c in candidates),
         by_audience=_up_to(_bits((audience_of(c.creative.content_rating),) for c in candidates)),
         by_limit=_limits(_bits((_unwarned(c.creative.content_rating),) for c in candidates)),
-        by_priority=tuple(by_priority[priority] for priority in sorted(by_priority)),
+        by_exclusion=_bits({group.casefold() for group in c.campaign.competitive_exclusion} for c in candidates),
+        roadblocks=bitset([number for number, c in enumerate(candidates) if c.campaign.roadblock]),
+        by_rank=tuple(by_rank[rank] for rank in sorted(by_rank)),
     )
 
 
@@ -295,19 +308,6 @@ def _campaign_cap(campaign: CampaignTerms) -> Cap | None:
     if campaign.max_view_count is None or campaign.max_view_duration is None:
         return None
     return Cap(views=campaign.max_view_count, seconds=window_seconds(campaign.max_view_duration))
-
-
-def _is_time(candidate: Candidate, now: datetime, minutes_ahead: int | None) -> bool:
-    if not candidate.hours:
-        return True
-    if not candidate.by_viewers_clock:
-        clock: tzinfo | None = candidate.timezone
-    elif minutes_ahead is None:
-        return False
-    else:
-        clock = ahead(minutes_ahead)
-    minute = minute_of_week(now.astimezone(clock))
-    return all(is_open(hours, minute) for hours in candidate.hours)
 
 
 def _choosiness(candidates: Collection[Candidate]) -> Iterator[Choosiness]:

@@ -15,9 +15,10 @@ from msgspec import Struct
 
 from domain.ad_request import AdRequest
 from domain.advertiser import ADVERTISER, CreateAdvertiser
-from domain.choosing import Snapshot, choose, eligible
+from domain.choosing import Snapshot, eligible
 from domain.delivery import Delivery
 from domain.holds import Holds
+from domain.precedence import choose
 from infra import clock
 from infra.batch import Recording
 from infra.database import connect, open_pool

@@ -9,8 +9,9 @@ from msgspec import Struct, structs
 
 from domain.ad_request import AdRequest, Blocked, Content, Device, Geo, Placement, Privacy, Site
 from domain.campaign import Active, Campaign, Completed, Draft, Expired, Inactive, Paused
-from domain.choosing import Snapshot, choose, eligible, index
+from domain.choosing import Snapshot, eligible, index
 from domain.creative import Creative
+from domain.precedence import choose
 from domain.rules import Case, first_stop
 from domain.slot import Slot
 from domain.terms import CampaignTerms, CreativeTerms, SlotTerms

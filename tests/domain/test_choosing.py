@@ -16,7 +16,8 @@ from msgspec import structs
 from domain.ad_request import AdRequest, Blocked, Content, Geo, Placement, Privacy, Site
 from domain.advertiser import Advertiser
 from domain.campaign import Paused
-from domain.choosing import Snapshot, choose, eligible, index, of_campaigns
+from domain.choosing import Snapshot, eligible, index, of_campaigns
+from domain.precedence import choose
 from domain.slot import Slot
 from domain.terms import AdvertiserTerms
 from domain.values import ContentRating, Pricing, Target, TimeSlot
