@@ -20,6 +20,7 @@ from domain.choosing import Candidate, eligible, of_subjects
 from domain.delivery import Ticket
 from domain.errors import UnknownReference
 from domain.iso import alpha_2
+from domain.pacing import passes
 from domain.precedence import choose
 from domain.terms import SlotTerms
 from domain.values import MediaType
@@ -27,7 +28,7 @@ from infra import clock, metrics
 from infra.ledger_keys import draw, pseudonym
 from infra.slot_keys import digest
 
-NoBidReason = Literal["no_matching_creative", "no_budget", "frequency_capped"]
+NoBidReason = Literal["no_matching_creative", "no_budget", "paced", "frequency_capped"]
 
 SLOT_KEY: Final[tuple[SecurityRequirement, ...]] = ({"slot_key": []},)
 
@@ -146,9 +147,13 @@ class _Page:
         decision_id = clock.fresh_id()
         drawn = draw(self._services.ledger_keys.draw, decision_id)
         ads: list[Ad] = []
+        paced = False
         for candidate in choose(self._snapshot, bits & ~sold_out, placement, self._now, drawn):
             if not enough.isdisjoint((candidate.campaign_id, candidate.creative_id)):
                 capped = 1
+                continue
+            if not self._is_due(candidate, drawn):
+                paced = True
                 continue
             if not self._hold(candidate, decision_id, slot):
                 sold_out = 1
@@ -159,7 +164,7 @@ class _Page:
                 break
             decision_id = clock.fresh_id()
         self._shown.extend(ad.creative_id for ad in ads)
-        reason: NoBidReason = "no_budget" if sold_out else "frequency_capped" if capped else "no_matching_creative"
+        reason = _why_not(sold_out=bool(sold_out), paced=paced, capped=bool(capped))
         if ads:
             metrics.decision_counter("filled").inc(len(ads))
         if missing := placement.count - len(ads):
@@ -176,6 +181,13 @@ class _Page:
         if slot is None:
             raise UnknownReference("active slot", placement.slot_id, pointer=f"/placements/{number}/slot_id")
         return slot
+
+    def _is_due(self, candidate: Candidate, drawn: int) -> bool:
+        """Tell whether the pace of a campaign lets this request pass."""
+        pace = self._snapshot.paces.get(candidate.campaign_id) if self._snapshot.paces else None
+        if pace is None or self._request.test:
+            return True
+        return passes(pace, candidate.campaign_id.int, drawn) and self._serving.pacer.take(candidate.campaign_id)
 
     def _hold(self, candidate: Candidate, decision_id: UUID, slot: SlotTerms) -> bool:
         if self._request.test or not candidate.limited:
@@ -242,6 +254,15 @@ class _Page:
             hold_expires_at=datetime.fromtimestamp(second + slot.hold_seconds, UTC),
             expires_at=datetime.fromtimestamp(second + slot.token_seconds, UTC),
         )
+
+
+def _why_not(*, sold_out: bool, paced: bool, capped: bool) -> NoBidReason:
+    """Return why a placement gets less than it asked for: what kept out those that came furthest."""
+    if sold_out:
+        return "no_budget"
+    if paced:
+        return "paced"
+    return "frequency_capped" if capped else "no_matching_creative"
 
 
 def slot_of(request: Request[Any, Any, Any], services: Services) -> UUID:
