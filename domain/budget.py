@@ -18,7 +18,8 @@ from domain.events import CampaignChanged, CampaignCreated, FundsMoved, FundsWit
 from domain.terms import CampaignTerms
 from domain.values import MICROS_MAX, Pricing, local_date
 
-DeliveryKind = Literal["impression", "view", "click"]
+PlaybackKind = Literal["start", "first_quartile", "midpoint", "third_quartile", "complete", "error"]
+DeliveryKind = Literal["impression", "view", "click"] | PlaybackKind
 
 
 class Budget(Struct, frozen=True, kw_only=True):
@@ -64,7 +65,7 @@ UNLIMITED: Final = 2**62
 
 
 def price_of(kind: DeliveryKind, pricing: Pricing, budget: Budget) -> Charge:
-    """Return what a delivery costs: a view nothing, a flat price with the first billed impression."""
+    """Return what a delivery costs: views and playback nothing, a flat price with the first billed impression."""
     match kind, pricing.model:
         case "impression", "cpm":
             return Charge(micros=price_of_impression(pricing), impressions=1)

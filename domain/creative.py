@@ -6,12 +6,14 @@ The life cycle is the table `STEPS`; a review decides whether the step to active
 from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple, assert_never
 
-from msgspec import Struct, structs
+from msgspec import Struct, UnsetType, structs
 
 from domain.campaign import Campaign, Expired, Inactive, check_dates, status_of
 from domain.decider import Context, Decider, absent, begun, changed, copied, differing_fields, existing, stream_of
 from domain.errors import (
+    ContentNotAffirmed,
     FieldFixed,
+    ImageUnfit,
     MediaIncomplete,
     NotApproved,
     UnknownRating,
@@ -32,7 +34,7 @@ from domain.events import (
 from domain.rating import is_known
 from domain.rights import check_change
 from domain.terms import CreativeChanges, CreativeTerms
-from domain.values import LongText
+from domain.values import LongText, MediaFile, MediaType
 
 CreativeStatus = Literal["draft", "active", "paused", "inactive"]
 Review = Literal["unsubmitted", "pending", "approved", "denied"]
@@ -44,6 +46,14 @@ class CreateCreative(CreativeTerms, frozen=True, kw_only=True):
 
 class ChangeCreative(CreativeChanges, frozen=True, kw_only=True):
     """Set fields of a creative; a change of what is shown asks for a new review."""
+
+
+class SetImage(Struct, frozen=True, kw_only=True):
+    """Show an image that was uploaded, which has so many pixels."""
+
+    media_file: MediaFile
+    width: int
+    height: int
 
 
 class SubmitCreative(Struct, frozen=True, kw_only=True):
@@ -73,7 +83,7 @@ class ArchiveCreative(Struct, frozen=True, kw_only=True):
 
 
 CreativeStep = SubmitCreative | ApproveCreative | DenyCreative | ActivateCreative | PauseCreative | ArchiveCreative
-CreativeCommand = CreateCreative | ChangeCreative | CreativeStep
+CreativeCommand = CreateCreative | ChangeCreative | SetImage | CreativeStep
 
 
 class Creative(Struct, frozen=True, kw_only=True):
@@ -105,7 +115,26 @@ STEPS: Final[Mapping[type[CreativeStep], Step]] = {
     ArchiveCreative: Step("archive", _ANY_LIVING, _ANY_REVIEW),
 }
 
-_SHOWN: Final = ("media_type", "media_url", "media_content", "alt_text", "click_url", "content_rating")
+_SHOWN_IN: Final = ("media_url", "media_content", "media_file")
+_SHOWN_AS: Final[Mapping[MediaType, tuple[str, tuple[tuple[str, ...], ...]]]] = {
+    "image": ("media_url", (("media_url",), ("media_file",), ())),
+    "html": ("media_content", (("media_content",),)),
+    "text": ("media_content", (("media_content",),)),
+    "video": ("media_url", (("media_url",),)),
+    "audio": ("media_url", (("media_url",),)),
+}
+"""For each media type the field that is missed, and what may be given; an image may be uploaded after the draft."""
+
+_SHOWN: Final = (
+    "media_type",
+    "media_url",
+    "media_content",
+    "media_file",
+    "mime_type",
+    "alt_text",
+    "click_url",
+    "content_rating",
+)
 """The fields a review looked at: changing one of them asks for a new review."""
 
 
@@ -116,15 +145,18 @@ def decide(state: Creative | None, command: CreativeCommand, context: Context) -
             absent("creative", state, context)
             return create(command, context)
         case ChangeCreative():
+            _refuse_unseen_file(command.media_file)
             creative = existing("creative", state, context)
             check_change(context.rights, differing_fields(creative.terms, command), draft=creative.status == "draft")
             return change(creative, command)
+        case SetImage():
+            return set_image(existing("creative", state, context), command)
         case SubmitCreative():
             check_step(existing("creative", state, context), command)
+            _check_shown(existing("creative", state, context).terms)
             return (CreativeSubmitted(),)
         case ApproveCreative():
-            check_step(existing("creative", state, context), command)
-            return (CreativeApproved(),)
+            return approve(existing("creative", state, context), command)
         case DenyCreative():
             check_step(existing("creative", state, context), command)
             return (CreativeDenied(reason=command.reason),)
@@ -147,6 +179,7 @@ def create(command: CreateCreative, context: Context) -> tuple[CreativeEvent, ..
         raise UnknownReference("campaign", command.campaign_id, pointer="/campaign_id")
     if isinstance(campaign, Expired | Inactive):
         raise WrongState("campaign", status_of(campaign), "take a new creative")
+    _refuse_unseen_file(command.media_file)
     check_terms(command)
     return (copied(CreativeCreated, command),)
 
@@ -160,11 +193,39 @@ def change(creative: Creative, command: ChangeCreative) -> tuple[CreativeEvent, 
         return ()
     if creative.status != "draft" and "ad_type" in fields:
         raise FieldFixed("The ad_type of a creative is fixed once it has been activated.", pointer="/ad_type")
+    if creative.terms.media_file and "media_file" not in fields and ("width" in fields or "height" in fields):
+        raise FieldFixed("The image that was uploaded has these dimensions; upload another.", pointer="/width")
     event = CreativeChanged(**fields)
-    check_terms(changed(creative.terms, event))
+    terms = changed(creative.terms, event)
+    check_terms(terms)
+    if creative.review != "unsubmitted":
+        _check_shown(terms)
     if creative.review in {"approved", "denied"} and any(name in fields for name in _SHOWN):
         return event, CreativeSubmitted()
     return (event,)
+
+
+def set_image(creative: Creative, command: SetImage) -> tuple[CreativeEvent, ...]:
+    """Show an uploaded image, whose dimensions are those of the creative or, for dense screens, twice those."""
+    if creative.terms.media_type != "image":
+        raise FieldFixed(f"A creative of media type {creative.terms.media_type} shows no uploaded image.")
+    wanted = creative.terms.width or 0, creative.terms.height or 0
+    if (command.width, command.height) not in {wanted, (2 * wanted[0], 2 * wanted[1])}:
+        raise ImageUnfit(
+            f"The image has {command.width}x{command.height} pixels; a creative of {wanted[0]}x{wanted[1]} takes that, "
+            "or twice that."
+        )
+    return change(creative, ChangeCreative(media_file=command.media_file, media_url=None))
+
+
+def approve(creative: Creative, command: ApproveCreative) -> tuple[CreativeEvent, ...]:
+    """Let a creative pass of which it has been affirmed that it has no prohibited content."""
+    check_step(creative, command)
+    if not creative.terms.content_rating.no_prohibited_content:
+        raise ContentNotAffirmed(
+            "A creative is approved once its content_rating affirms no_prohibited_content.",
+        )
+    return (CreativeApproved(),)
 
 
 def activate(creative: Creative, command: ActivateCreative) -> tuple[CreativeEvent, ...]:
@@ -223,14 +284,21 @@ def check_terms(terms: CreativeTerms) -> None:
     _check_media(terms)
 
 
+def _refuse_unseen_file(media_file: str | None | UnsetType) -> None:
+    if isinstance(media_file, str):
+        raise FieldFixed("A media_file is set by uploading it.", pointer="/media_file")
+
+
+def _check_shown(terms: CreativeTerms) -> None:
+    """Raise MediaIncomplete for an image that is neither at a URL nor uploaded, which is for drafts only."""
+    if terms.media_type == "image" and terms.media_url is None and terms.media_file is None:
+        raise MediaIncomplete("A creative has something to show before it is reviewed; upload it, or name its URL.")
+
+
 def _check_media(terms: CreativeTerms) -> None:
-    inline = terms.media_type in {"html", "text"}
-    given, wanted, other = (
-        (terms.media_content, "media_content", terms.media_url)
-        if inline
-        else (terms.media_url, "media_url", terms.media_content)
-    )
-    if given is None or other is not None:
+    wanted, enough = _SHOWN_AS[terms.media_type]
+    given = tuple(name for name in _SHOWN_IN if getattr(terms, name) is not None)
+    if given not in enough:
         raise MediaIncomplete(
             f"A creative of media type {terms.media_type} has a {wanted} and nothing else to show.",
             pointer=f"/{wanted}",
@@ -243,6 +311,19 @@ def _check_media(terms: CreativeTerms) -> None:
         raise MediaIncomplete(
             f"A creative of media type {terms.media_type} has a duration.", pointer="/duration_seconds"
         )
+    if terms.media_type in {"video", "audio"}:
+        _check_encoding(terms)
+
+
+def _check_encoding(terms: CreativeTerms) -> None:
+    # An application is a playlist, such as HLS has, which says itself what is in it.
+    kinds = (f"{terms.media_type}/", "application/")
+    if terms.mime_type is None or not terms.mime_type.startswith(kinds):
+        raise MediaIncomplete(
+            f"A creative of media type {terms.media_type} has a MIME type of that kind.", pointer="/mime_type"
+        )
+    if terms.bit_rate_kbps is None:
+        raise MediaIncomplete(f"A creative of media type {terms.media_type} has a bit rate.", pointer="/bit_rate_kbps")
 
 
 CREATIVE: Final = Decider("creative", decide, evolve, references)

@@ -3,25 +3,45 @@
 Counting is not billing: every authentic delivery is recorded once; whether it is billed is written into its event.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, get_args
 from uuid import UUID
 
 from msgspec import Struct
 
 from domain.books import Books
-from domain.budget import Budget, DeliveryKind, price_of
-from domain.events import ClickRecorded, DeliveryEvent, ImpressionRecorded, ViewRecorded
+from domain.budget import Budget, DeliveryKind, PlaybackKind, price_of
+from domain.events import (
+    ClickRecorded,
+    CompleteRecorded,
+    DeliveryEvent,
+    ErrorRecorded,
+    FirstQuartileRecorded,
+    ImpressionRecorded,
+    MidpointRecorded,
+    StartRecorded,
+    ThirdQuartileRecorded,
+    ViewRecorded,
+)
 from domain.frequency import Cap, Viewing, ViewingKey, is_reached, seen
 from domain.leasing import LeaseKey
 from domain.validity import RULES, Invalid, is_invalid
 from domain.values import Pricing
 
+PLAYBACK: Final[tuple[PlaybackKind, ...]] = get_args(PlaybackKind)
+"""What players report: recorded like everything else, and free."""
+
 EVENT_OF: Final[Mapping[DeliveryKind, type[DeliveryEvent]]] = {
     "impression": ImpressionRecorded,
     "view": ViewRecorded,
     "click": ClickRecorded,
+    "start": StartRecorded,
+    "first_quartile": FirstQuartileRecorded,
+    "midpoint": MidpointRecorded,
+    "third_quartile": ThirdQuartileRecorded,
+    "complete": CompleteRecorded,
+    "error": ErrorRecorded,
 }
 
 
@@ -48,11 +68,12 @@ class Ticket(Struct, frozen=True, kw_only=True, array_like=True):
 
 
 class Delivery(Struct, frozen=True, kw_only=True):
-    """One beacon: what happened to which decision, when it is said to have happened."""
+    """One beacon: what happened to which decision, when it is said to have happened; of an error, VAST's code."""
 
     kind: DeliveryKind
     ticket: Ticket
     occurred_at: datetime
+    error_code: int | None = None
     invalid: Invalid | None = None
     """Why it is invalid, as far as the door could tell."""
 
@@ -186,7 +207,8 @@ def _why_capped(ticket: Ticket, viewings: dict[ViewingKey, Viewing], second: int
 
 def _event(delivery: Delivery, price_micros: int, reason: str | None) -> DeliveryEvent:
     ticket = delivery.ticket
-    return EVENT_OF[delivery.kind](
+    kind: Callable[..., DeliveryEvent] = EVENT_OF[delivery.kind]
+    return kind(
         campaign_id=ticket.campaign_id,
         creative_id=ticket.creative_id,
         advertiser_id=ticket.advertiser_id,
@@ -200,6 +222,7 @@ def _event(delivery: Delivery, price_micros: int, reason: str | None) -> Deliver
         billed=reason is None,
         reason=reason,
         rules=RULES,
+        **({"code": delivery.error_code} if delivery.kind == "error" else {}),
     )
 
 

@@ -21,7 +21,7 @@ from domain.terms import (
 from domain.values import CurrencyCode, Line, LongText, Micros, PositiveMicros
 
 
-class AdvertiserCreated(AdvertiserTerms, frozen=True, kw_only=True, tag="advertiser_created"):
+class AdvertiserCreated(AdvertiserTerms, frozen=True, kw_only=True, omit_defaults=True, tag="advertiser_created"):
     """An advertiser was entered."""
 
 
@@ -85,7 +85,7 @@ class CampaignArchived(Struct, frozen=True, kw_only=True, tag="campaign_archived
     """A campaign was put away."""
 
 
-class CreativeCreated(CreativeTerms, frozen=True, kw_only=True, tag="creative_created"):
+class CreativeCreated(CreativeTerms, frozen=True, kw_only=True, omit_defaults=True, tag="creative_created"):
     """A creative was drafted."""
 
 
@@ -119,7 +119,7 @@ class CreativeArchived(Struct, frozen=True, kw_only=True, tag="creative_archived
     """A creative was put away."""
 
 
-class SlotCreated(SlotTerms, frozen=True, kw_only=True, tag="slot_created"):
+class SlotCreated(SlotTerms, frozen=True, kw_only=True, omit_defaults=True, tag="slot_created"):
     """A slot was set up."""
 
 

@@ -100,6 +100,11 @@ class Viewings:
         for subject in subjects:
             self._find(viewer, subject).open_until.append(until)
 
+    def take_back(self, viewer: str, subjects: Iterable[UUID], *, until: float) -> None:
+        """Forget promises of which nobody was told; to be called before the next await."""
+        for subject in subjects:
+            self._find(viewer, subject).open_until.remove(until)
+
     def learn(self, subject: UUID, viewer: str, viewing: Viewing) -> None:
         """Take over what the log's writer has counted; as many promises as are new in it are confirmed."""
         known = self._find(viewer, subject)

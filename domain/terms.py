@@ -28,8 +28,8 @@ from domain.values import (
     Markup,
     MediaFile,
     MediaType,
-    MimeType,
     Micros,
+    MimeType,
     Name,
     Pixels,
     Pricing,
@@ -92,6 +92,25 @@ TimeBasis = Annotated[
 ]
 MediaTypes = Annotated[tuple[MediaType, ...], Meta(min_length=1, max_length=5)]
 Seconds = Annotated[int, Meta(ge=1, le=604_800)]
+Traffic = Annotated[
+    Literal["any", "browser"],
+    Meta(description="Who reports: browsers alone, so that nothing else is valid traffic, or also apps and players."),
+]
+AttributionWindow = Annotated[
+    CapWindow, Meta(description="For how long after a click a conversion is taken for its consequence.")
+]
+ClickIdParameter = Annotated[
+    str,
+    Meta(
+        max_length=50,
+        pattern=r"^[A-Za-z0-9_.-]+$(?!\n)",
+        description="The query parameter under which the pages that clicks lead to are told the decision; null: none.",
+        examples=["ledger_click"],
+    ),
+]
+ClickWithoutImpression = Annotated[
+    Literal["counted", "invalid"], Meta(description="What a click is before an impression of the same decision counts.")
+]
 RefreshSeconds = Annotated[
     int, Meta(ge=30, le=86_400, description="After so long in view the tag asks for the next creative; null: never.")
 ]
@@ -111,6 +130,8 @@ class AdvertiserTerms(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     email: Contact | None = None
     phone: Contact | None = None
     status: Availability = "active"
+    attribution_window: AttributionWindow = CapWindow(value=30, unit="day")
+    click_id_parameter: ClickIdParameter | None = None
 
 
 class AdvertiserChanges(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -121,6 +142,8 @@ class AdvertiserChanges(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     email: Contact | None | UnsetType = UNSET
     phone: Contact | None | UnsetType = UNSET
     status: Availability | UnsetType = UNSET
+    attribution_window: AttributionWindow | UnsetType = UNSET
+    click_id_parameter: ClickIdParameter | None | UnsetType = UNSET
 
 
 class CampaignTerms(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -273,6 +296,8 @@ class SlotTerms(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_rating: Audience = "mature"
     hold_seconds: Seconds = 60
     token_seconds: Seconds = 86_400
+    traffic: Traffic = "any"
+    click_without_impression: ClickWithoutImpression = "counted"
     refresh_seconds: RefreshSeconds | None = None
     closable: Closable = False
     status: Availability = "active"
@@ -290,6 +315,8 @@ class SlotChanges(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     max_rating: Audience | UnsetType = UNSET
     hold_seconds: Seconds | UnsetType = UNSET
     token_seconds: Seconds | UnsetType = UNSET
+    traffic: Traffic | UnsetType = UNSET
+    click_without_impression: ClickWithoutImpression | UnsetType = UNSET
     refresh_seconds: RefreshSeconds | None | UnsetType = UNSET
     closable: Closable | UnsetType = UNSET
     status: Availability | UnsetType = UNSET

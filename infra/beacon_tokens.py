@@ -1,6 +1,6 @@
-"""Beacon tokens: what the impression, view and click URLs of a decision carry, signed, so that no lookup is needed.
+"""Beacon tokens: what the URLs that report what became of a decision carry, signed, so that no lookup is needed.
 
-`<kind: i, v or c><base64url: key id (1 byte), ticket (MessagePack), MAC (16 bytes)>`, where the MAC is keyed
+`<letter of the kind><base64url: key id (1 byte), ticket (MessagePack), MAC (16 bytes)>`, where the MAC is keyed
 BLAKE2b (RFC 7693, in a third of the time of HMAC-SHA256) over: format version, key id, ledger id, kind, ticket. Every
 field before the ticket has a fixed length, so that no two tokens are signed over the same bytes. An expired ticket
 verifies: it is recorded, as late.
@@ -14,15 +14,25 @@ from uuid import UUID
 
 import msgspec
 
-from domain.budget import DeliveryKind
-from domain.delivery import Ticket
+from domain.budget import DeliveryKind, PlaybackKind
+from domain.delivery import PLAYBACK, Ticket
 from infra.ledger_keys import LedgerKeys
 
 TOKEN_CHARACTERS_MAX: Final = 2_000
 MAC_BYTES: Final = 16
 
 _VERSION: Final = b"\x01"
-_LETTERS: Final[dict[DeliveryKind, str]] = {"impression": "i", "view": "v", "click": "c"}
+_LETTERS: Final[dict[DeliveryKind, str]] = {
+    "impression": "i",
+    "view": "v",
+    "click": "c",
+    "start": "s",
+    "first_quartile": "f",
+    "midpoint": "m",
+    "third_quartile": "t",
+    "complete": "d",
+    "error": "e",
+}
 _KINDS: Final[dict[str, DeliveryKind]] = {letter: kind for kind, letter in _LETTERS.items()}
 
 _encode = msgspec.msgpack.Encoder(uuid_format="bytes").encode
@@ -53,6 +63,11 @@ class BeaconTokens:
         """Return the tokens for impression, view and click; the ticket is encoded once."""
         token, encoded = self._current.token, _encode(ticket)
         return token("i", encoded), token("v", encoded), token("c", encoded)
+
+    def sign_playback(self, ticket: Ticket) -> dict[PlaybackKind, str]:
+        """Return the tokens for what a player reports; the ticket is encoded once."""
+        token, encoded = self._current.token, _encode(ticket)
+        return {kind: token(_LETTERS[kind], encoded) for kind in PLAYBACK}
 
     def verify(self, token: str) -> tuple[DeliveryKind, Ticket]:
         """Return the kind and the ticket of an authentic token; for any other string raise TokenForged."""

@@ -10,7 +10,9 @@ _SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0
 REQUESTS: Final = Counter("ledger_http_requests", "HTTP requests answered.", ["operation", "status"])
 REQUEST_SECONDS: Final = Histogram("ledger_http_request_seconds", "Time to answer.", ["operation"], buckets=_SECONDS)
 DECISIONS: Final = Counter("ledger_decisions", "Placements asked for, by what they got.", ["outcome"])
-BEACONS: Final = Counter("ledger_beacons", "Impressions, views and clicks reported, by outcome.", ["kind", "outcome"])
+BEACONS: Final = Counter(
+    "ledger_beacons", "Impressions, views, playback and clicks reported, by outcome.", ["kind", "outcome"]
+)
 BATCH_EVENTS: Final = Histogram(
     "ledger_batch_events", "Events appended in one commit.", buckets=(1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000)
 )

@@ -13,11 +13,12 @@ import structlog
 from psycopg.rows import DictRow
 from sqlalchemy import Table
 
+from domain.delivery import EVENT_OF, PLAYBACK
 from domain.events import ClickRecorded, Event, ImpressionRecorded, ViewRecorded
 from infra import clock
 from infra.database import Connection
 
-DELIVERIES: Final = (ImpressionRecorded, ViewRecorded, ClickRecorded)
+DELIVERIES: Final = (ImpressionRecorded, ViewRecorded, ClickRecorded, *(EVENT_OF[kind] for kind in PLAYBACK))
 
 GROUPED_IN_MEMORY: Final = "64MB"
 """What PostgreSQL takes to group a range of 200,000 deliveries without files, twice that for hashes."""
@@ -185,6 +186,7 @@ _COUNTED: Final = """
         coalesce(sum(n) FILTER (WHERE event.type = 'view_recorded'), 0) AS views,
         coalesce(sum(n) FILTER (WHERE event.type = 'click_recorded'), 0) AS clicks,
         coalesce(sum(n) FILTER (WHERE event.type = 'click_recorded' AND billed), 0) AS billed_clicks,
+        {playback},
         CASE WHEN bool_and(event.type IS NOT NULL AND billed IS NOT NULL AND price_micros IS NOT NULL)
             THEN sum(CASE WHEN billed THEN price_micros::numeric * n ELSE 0 END) END AS spent_micros
     FROM (
@@ -194,6 +196,12 @@ _COUNTED: Final = """
         json_to_record(grouped.event::json) AS event (type text, {fields}, price_micros bigint, billed boolean)
     GROUP BY {group_by}
 """
+
+
+_PLAYED: Final = ", ".join(
+    f"coalesce(sum(n) FILTER (WHERE event.type = '{EVENT_OF[kind].__struct_config__.tag}'), 0) AS {kind}s"
+    for kind in PLAYBACK
+)
 
 
 def counted(span: Span, key: str, *, cut: Cut, text_by: Sequence[str], fields: str, by: str, columns: int) -> str:
@@ -209,6 +217,7 @@ def counted(span: Span, key: str, *, cut: Cut, text_by: Sequence[str], fields: s
         texts = texts.replace(f"{{{name}}}", text)
     return _COUNTED.format(
         by=by,
+        playback=_PLAYED,
         fields=fields,
         text_by=", ".join(text_by),
         text_group=_numbers(len(text_by) + 1),

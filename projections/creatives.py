@@ -49,6 +49,8 @@ creatives = Table(
     Column("width", Integer),
     Column("height", Integer),
     Column("duration_seconds", Integer),
+    Column("mime_type", Text),
+    Column("bit_rate_kbps", Integer),
     Column("alt_text", Text, nullable=False),
     Column("click_url", Text, nullable=False),
     Column("start_date", Date),
@@ -60,6 +62,7 @@ creatives = Table(
     Column("weight", Integer, nullable=False),
     Column("max_views", BigInteger),
     Column("content_rating", JSONB, nullable=False),
+    Column("media_file", Text),
     comment="Read model: creatives as they stand.",
 )
 Index("ix_creatives_created", creatives.c.ledger_id, creatives.c.created_at, creatives.c.id)

@@ -6,9 +6,10 @@ from typing import Final, Literal
 from uuid import UUID
 
 from msgspec import Struct
-from sqlalchemy import BigInteger, Column, DateTime, Double, Select, Table, Text, Uuid, cast, func, select
+from sqlalchemy import BigInteger, Column, DateTime, Double, Select, Table, Text, Uuid, cast, func, literal, select
 from sqlalchemy.sql.elements import ColumnElement, Label
 
+from domain.delivery import PLAYBACK
 from infra.database import Connection, fetch
 from infra.tables import metadata
 from projections.counting import DELIVERIES, Counting, Cut, Span, counted, parameters, row_of
@@ -17,6 +18,9 @@ BILLED: Final = ""
 """What stands in the place of a reason when a delivery was billed."""
 
 KEY: Final = "stream_id"
+
+PLAYED: Final = tuple(f"{kind}s" for kind in PLAYBACK)
+"""The columns of what players report."""
 
 deliveries = Table(
     "deliveries",
@@ -36,13 +40,14 @@ deliveries = Table(
     Column("views", BigInteger, nullable=False),
     Column("clicks", BigInteger, nullable=False),
     Column("spent_micros", BigInteger, nullable=False),
+    *(Column(name, BigInteger, nullable=False, server_default="0") for name in PLAYED),
     comment="Read model: deliveries by the hour (UTC) they occurred in. reason: why unbilled, empty when billed.",
 )
 
 Dimension = Literal["hour", "day", "campaign", "creative", "advertiser", "slot", "country", "region", "city"]
 
 
-class DeliveryRow(Struct, frozen=True, kw_only=True):
+class DeliveryRow(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The deliveries of one hour that have everything else in common."""
 
     hour: datetime
@@ -59,12 +64,20 @@ class DeliveryRow(Struct, frozen=True, kw_only=True):
     views: int
     clicks: int
     spent_micros: int
+    starts: int = 0
+    first_quartiles: int = 0
+    midpoints: int = 0
+    third_quartiles: int = 0
+    completes: int = 0
+    errors: int = 0
 
 
 class DeliveryReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A line of the report: the dimensions that were asked for, and counts and money of what they have in common.
 
-    Where nothing was delivered there is no currency. Requests are creatives asked for; fills are those that were found.
+    `progress` says how often players reported each point of video and audio, and the rate how many of the started were
+    completed. Where nothing was delivered there is no currency. Requests are creatives asked for; fills are those that
+    were found.
     """
 
     hour: datetime | None = None
@@ -85,6 +98,8 @@ class DeliveryReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     billed_clicks: int
     ctr: float
     spent_micros: int
+    progress: dict[str, int]
+    completion_rate: float
     requests: int | None = None
     fills: int | None = None
     fill_rate: float | None = None
@@ -92,7 +107,7 @@ class DeliveryReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 _KEY: Final = ("hour", "campaign_id", "creative_id", "advertiser_id", "slot_id", "country", "region", "city")
-_COLUMNS: Final = (*_KEY, "currency", "reason", *("impressions", "views", "clicks", "spent_micros"))
+_COLUMNS: Final = (*_KEY, "currency", "reason", *("impressions", "views", "clicks", "spent_micros"), *PLAYED)
 
 _CUT: Final = Cut('"viewer":', '"currency":', "cut NOT LIKE '%%:%%'")
 _FIELDS: Final = """
@@ -106,12 +121,12 @@ _BY: Final = """
 """
 
 # Sums travel as they are written in an array of PostgreSQL: nobody in between has to read them.
-_TOLD: Final = """
+_TOLD: Final = f"""
     unnest(
         %(hour)s::timestamptz[], %(campaign_id)s::uuid[], %(creative_id)s::uuid[], %(advertiser_id)s::uuid[],
         %(slot_id)s::uuid[], %(country)s::text[], %(region)s::text[], %(city)s::text[], %(currency)s::text[],
         %(reason)s::text[], %(impressions)s::bigint[], %(views)s::bigint[], %(clicks)s::bigint[],
-        %(spent_micros)s::bigint[]
+        %(spent_micros)s::bigint[], {", ".join(f"%({name})s::bigint[]" for name in PLAYED)}
     )
 """
 
@@ -123,8 +138,10 @@ _ADD: Final = """
         impressions = deliveries.impressions + EXCLUDED.impressions,
         views = deliveries.views + EXCLUDED.views,
         clicks = deliveries.clicks + EXCLUDED.clicks,
-        spent_micros = deliveries.spent_micros + EXCLUDED.spent_micros
+        spent_micros = deliveries.spent_micros + EXCLUDED.spent_micros,
+        {played}
 """
+_PLAYED: Final = ", ".join(f"{name} = deliveries.{name} + EXCLUDED.{name}" for name in PLAYED)
 
 
 async def tally(connection: Connection, span: Span) -> Mapping[str, str | None]:
@@ -136,13 +153,13 @@ async def tally(connection: Connection, span: Span) -> Mapping[str, str | None]:
 async def add(connection: Connection, ledger_id: UUID, counts: Mapping[str, str | None]) -> None:
     """Add what a range comes to."""
     if counts["hour"] is not None:
-        statement = _ADD.format(columns=", ".join(_COLUMNS), lines=_TOLD)
+        statement = _ADD.format(columns=", ".join(_COLUMNS), lines=_TOLD, played=_PLAYED)
         await connection.execute(statement.encode(), {"ledger_id": ledger_id, **counts})
 
 
 async def count(connection: Connection, span: Span) -> None:
     """Add what a range comes to, in one statement."""
-    statement = _ADD.format(columns=", ".join(_COLUMNS), lines=_lines(span))
+    statement = _ADD.format(columns=", ".join(_COLUMNS), lines=_lines(span), played=_PLAYED)
     await connection.execute(statement.encode(), parameters(span))
 
 
@@ -186,6 +203,7 @@ def compose(ledger_id: UUID, query: DeliveryQuery) -> Select[tuple[object, ...]]
             func.sum(table.c.clicks).label("clicks"),
             func.sum(table.c.clicks).filter(billed).label("billed_clicks"),
             func.sum(table.c.spent_micros).label("spent_micros"),
+            *(func.sum(table.c[name]).label(name) for name in PLAYED),
         )
         .where(table.c.ledger_id == ledger_id, *_conditions(query))
         .group_by(*dimensions, table.c.currency, table.c.reason)
@@ -193,6 +211,9 @@ def compose(ledger_id: UUID, query: DeliveryQuery) -> Select[tuple[object, ...]]
     )
     outer = [inner.c[dimension.name] for dimension in dimensions]
     impressions, clicks = _total(inner.c.impressions), _total(inner.c.clicks)
+    played = {kind: _total(inner.c[f"{kind}s"]) for kind in PLAYBACK}
+    progress = (each for kind, total in played.items() for each in (literal(kind), func.nullif(total, 0)))
+    completed = cast(played["complete"], Double) / func.nullif(played["start"], 0)
     unbilled = func.jsonb_object_agg(inner.c.reason, inner.c.impressions).filter(
         inner.c.reason != BILLED, inner.c.impressions > 0
     )
@@ -208,6 +229,8 @@ def compose(ledger_id: UUID, query: DeliveryQuery) -> Select[tuple[object, ...]]
             _total(inner.c.billed_clicks).label("billed_clicks"),
             func.coalesce(cast(clicks, Double) / func.nullif(impressions, 0), 0).label("ctr"),
             _total(inner.c.spent_micros).label("spent_micros"),
+            func.jsonb_strip_nulls(func.jsonb_build_object(*progress)).label("progress"),
+            func.coalesce(completed, 0).label("completion_rate"),
         )
         .group_by(*outer, inner.c.currency)
         .order_by(*outer, inner.c.currency)

@@ -1,6 +1,6 @@
 """The reports as of a position, folded from exported entries: there need be no database."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from heapq import merge
 from itertools import groupby
@@ -13,6 +13,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct, structs
 
+from domain.delivery import EVENT_OF, PLAYBACK
 from domain.events import (
     CampaignChanged,
     CampaignCreated,
@@ -27,7 +28,7 @@ from infra.event_log import Recorded, decode_entry
 from infra.inspection import ACCOUNTS, BUDGETS, DELIVERIES
 from projections import advertisers, budgets, campaigns, creatives, delivery, history, requests, slots
 from projections.budgets import SpendingRow, Spent
-from projections.delivery import BILLED, DeliveryRow
+from projections.delivery import BILLED, PLAYED, DeliveryRow
 from projections.requests import RequestRow
 from projections.rows import ReadModel, subject_of
 
@@ -38,6 +39,9 @@ THINGS: Final[tuple[ReadModel[Any], ...]] = (
     slots.READ_MODEL,
 )
 COUNTS: Final = ("impressions", "views", "clicks", "spent_micros")
+_PLACE_OF: Final[Mapping[type[DeliveryRecorded], int]] = {
+    EVENT_OF[kind]: place for place, kind in enumerate(PLAYBACK, start=len(COUNTS))
+}
 LINES_IN_MEMORY_MAX: Final = 200_000
 
 Key = tuple[str, ...]
@@ -63,9 +67,11 @@ class Deliveries:
         if sums is None:
             if len(self._lines) >= LINES_IN_MEMORY_MAX:
                 self._put_away()
-            sums = self._lines[key] = [0] * len(COUNTS)
+            sums = self._lines[key] = [0] * len((*COUNTS, *PLAYED))
         for at, name in enumerate(COUNTS):
             sums[at] += getattr(spent, name)
+        if (place := _PLACE_OF.get(type(event))) is not None:
+            sums[place] += 1
 
     def rows(self) -> Iterator[DeliveryRow]:
         """Yield the rows of the read model, in the order of its key; that can be done once."""

@@ -11,6 +11,8 @@ from domain.events import Entry
 E = TypeVar("E", bound=Struct)
 
 GOLDEN: Final = Path(__file__).parent / "golden"
+GOLDEN_BEFORE: Final = Path(__file__).parent / "golden_before"
+"""Some of them in a form in which the log was written before."""
 
 
 def stored(kind: type[E]) -> E:

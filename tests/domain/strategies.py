@@ -17,7 +17,15 @@ from hypothesis.strategies import SearchStrategy
 from msgspec import Struct, structs
 
 from domain import campaign, creative, events
-from domain.advertiser import ChangeAdvertiser, CreateAdvertiser, DepositFunds, WithdrawFunds
+from domain.advertiser import (
+    ChangeAdvertiser,
+    CreateAdvertiser,
+    DepositFunds,
+    ErasePersonalData,
+    LiftLegalHold,
+    PlaceLegalHold,
+    WithdrawFunds,
+)
 from domain.campaign import (
     VIEWS_PER_CAP_MAX,
     ActivateCampaign,
@@ -42,8 +50,10 @@ from domain.values import (
     DATE_MAX,
     DATE_MIN,
     MICROS_MAX,
+    WEEKDAYS,
     CapWindow,
     ContentRating,
+    DeviceType,
     DisplayTime,
     Pricing,
     Target,
@@ -119,16 +129,17 @@ cap_windows: Final = st.builds(
 display_times: Final = st.builds(
     DisplayTime, value=st.integers(1, 86_400), unit=st.sampled_from(["second", "minute", "hour"])
 )
+postcodes: Final = st.sampled_from(["10115", "SW1A 1AA", "10*", "1*"])
 targets: Final = st.builds(
     Target,
     country=NONE | st.sampled_from([*sorted(COUNTRIES), "CHN", "USA", "DEU"]),
     region=NONE | short_texts,
     cities=words,
-    postcodes=words,
+    postcodes=_tuples_of(postcodes),
 )
 ratings: Final = st.builds(ContentRating, warning_required=st.booleans(), content_warnings=words) | st.sampled_from(
     [(system, label) for system, labels in LABELS.items() for label in labels]
-).map(lambda known: ContentRating(rating_system=known[0], rating_label=known[1]))  # type: ignore[arg-type]  # a Literal's words
+).map(lambda known: ContentRating(rating_system=known[0], rating_label=known[1]))
 
 ADVERTISER: Final[Fields] = {
     "name": names,
@@ -136,6 +147,8 @@ ADVERTISER: Final[Fields] = {
     "email": NONE | emails,
     "phone": NONE | phones,
     "status": availabilities,
+    "attribution_window": cap_windows,
+    "click_id_parameter": NONE | st.sampled_from(["ledger_click", "a.b-c"]),
 }
 
 CAMPAIGN: Final[Fields] = {
@@ -157,9 +170,19 @@ CAMPAIGN: Final[Fields] = {
     "max_view_count": NONE | st.integers(1, VIEWS_PER_CAP_MAX),
     "max_view_duration": NONE | cap_windows,
     "targeting": _tuples_of(targets),
+    "excluded_targeting": _tuples_of(targets.filter(lambda target: target != Target())),
     "keywords": words,
     "categories": words,
+    "page_categories": _tuples_of(st.sampled_from(["IAB1", "IAB1-2", "IAB19"])),
     "blocked_categories": words,
+    "languages": _tuples_of(st.sampled_from(["zh", "de-AT", "zh-Hans-CN"])),
+    "device_types": _tuples_of(st.sampled_from(get_args(DeviceType))),
+    "domains": _tuples_of(hosts.map("www.{}".format)),
+    "excluded_domains": _tuples_of(hosts),
+    "key_values": st.dictionaries(short_texts, st.lists(short_texts, min_size=1, max_size=3).map(tuple), max_size=3),
+    "time_slots": _tuples_of(st.builds(TimeSlot, start=clock_times, end=clock_times)),
+    "weekdays": _tuples_of(st.sampled_from(WEEKDAYS)),
+    "time_basis": st.sampled_from(["campaign", "viewer"]),
     "weight": st.integers(1, 1_000),
     "rotation": st.sampled_from(["weight", "optimise"]),
     "competitive_exclusion": words,
@@ -174,10 +197,13 @@ CREATIVE: Final[Fields] = {
     "ad_type": ad_types,
     "media_type": media_types,
     "media_url": NONE | urls,
+    "media_file": NONE,
     "media_content": NONE | long_texts.filter(bool),
     "width": NONE | pixels,
     "height": NONE | pixels,
     "duration_seconds": NONE | seconds,
+    "mime_type": NONE | st.sampled_from(["video/mp4", "audio/mpeg", "application/vnd.apple.mpegurl"]),
+    "bit_rate_kbps": NONE | st.integers(1, 1_000_000),
     "alt_text": lines,
     "click_url": urls,
     "start_date": NONE | dates,
@@ -199,8 +225,12 @@ SLOT: Final[Fields] = {
     "media_types": st.lists(media_types, min_size=1, max_size=5).map(tuple),
     "floor_cpm_micros": micros,
     "max_rating": st.sampled_from(AUDIENCES),
+    "refresh_seconds": NONE,
+    "closable": st.booleans(),
     "hold_seconds": seconds,
     "token_seconds": seconds,
+    "traffic": st.sampled_from(["any", "browser"]),
+    "click_without_impression": st.sampled_from(["counted", "invalid"]),
     "status": availabilities,
 }
 
@@ -268,6 +298,8 @@ def _keeping_rules_of_creatives(command: CreateCreative) -> CreateCreative:
         width=command.width or 300,
         height=command.height or 250,
         duration_seconds=command.duration_seconds or 30,
+        mime_type={"video": "video/mp4", "audio": "audio/mpeg"}.get(command.media_type, command.mime_type),
+        bit_rate_kbps=command.bit_rate_kbps or 128,
     )
 
 
@@ -287,6 +319,7 @@ advertiser_commands: Final = evenly(
     made(CreateAdvertiser, ADVERTISER),
     *[changes(ChangeAdvertiser, ADVERTISER)] * 2,
     *(made(kind, FUNDS) for kind in (DepositFunds, WithdrawFunds)),
+    st.builds(PlaceLegalHold, reason=short_texts) | st.builds(LiftLegalHold) | st.builds(ErasePersonalData),
 )
 campaign_commands: Final = evenly(drafted_campaigns, *[changes(ChangeCampaign, CAMPAIGN)] * 4, *[campaign_steps] * 8)
 creative_commands: Final = evenly(drafted_creatives, *[changes(ChangeCreative, CREATIVE)] * 4, *[creative_steps] * 8)
@@ -305,6 +338,8 @@ request_tallies: Final = made(
 _FIELDS_BY_BEGINNING_OF_TAG: Final[Mapping[str, Fields]] = {
     "advertiser": ADVERTISER,
     "funds": FUNDS,
+    "legal": {"reason": lines},
+    "personal": {},
     "campaign": CAMPAIGN,
     "creative": CREATIVE | {"reason": long_texts},
     "slot": SLOT | KEY,
@@ -312,6 +347,8 @@ _FIELDS_BY_BEGINNING_OF_TAG: Final[Mapping[str, Fields]] = {
     "requests": {"hour": utc_times, "lines": st.lists(request_tallies, max_size=3).map(tuple)},
     "log": dict.fromkeys(("old_key", "new_key"), long_texts),
     **dict.fromkeys(("impression", "view", "click"), DELIVERY),
+    **dict.fromkeys(("start", "first", "midpoint", "third", "complete"), DELIVERY),
+    "error": DELIVERY | {"code": NONE | st.integers(100, 999)},
 }
 
 

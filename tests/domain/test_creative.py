@@ -29,6 +29,7 @@ from domain.creative import (
 )
 from domain.errors import (
     AlreadyExists,
+    ContentNotAffirmed,
     DateOutOfRange,
     DatesOutOfOrder,
     FieldFixed,
@@ -70,6 +71,7 @@ DRAFT: Final = CreateCreative(
     width=300,
     height=250,
     click_url="https://shop.example",
+    content_rating=ContentRating(no_prohibited_content=True),
 )
 CREATED: Final = CreativeCreated(**structs.asdict(DRAFT))
 TERMS: Final = CreativeTerms(**structs.asdict(DRAFT))
@@ -142,6 +144,13 @@ def test_a_decision_sees_the_campaign() -> None:
 
 
 INLINE: Final[dict[str, Any]] = {"media_url": None, "media_content": "<b>Shoes</b>"}
+VIDEO: Final[dict[str, Any]] = {
+    "media_type": "video",
+    "mime_type": "video/mp4",
+    "duration_seconds": 30,
+    "bit_rate_kbps": 800,
+}
+AUDIO: Final = VIDEO | {"media_type": "audio", "mime_type": "audio/mpeg", "width": None, "height": None}
 BROKEN_RULES: Final[list[tuple[dict[str, Any], type[Refusal], str]]] = [
     ({"content_rating": ContentRating(rating_label="12")}, UnknownRating, "/content_rating/rating_label"),
     ({"start_date": date(1969, 12, 31)}, DateOutOfRange, "/start_date"),
@@ -152,17 +161,21 @@ BROKEN_RULES: Final[list[tuple[dict[str, Any], type[Refusal], str]]] = [
     ({"end_date": date(2026, 3, 2), "expiry_date": date(2026, 3, 1)}, DatesOutOfOrder, "/expiry_date"),
     ({"media_url": None}, MediaIncomplete, "/media_url"),
     ({"media_content": "<b>Shoes</b>"}, MediaIncomplete, "/media_url"),
-    ({"media_type": "video", "media_url": None, "duration_seconds": 30}, MediaIncomplete, "/media_url"),
-    ({"media_type": "audio", "media_url": None, "duration_seconds": 30}, MediaIncomplete, "/media_url"),
+    (VIDEO | {"media_url": None}, MediaIncomplete, "/media_url"),
+    (AUDIO | {"media_url": None}, MediaIncomplete, "/media_url"),
     ({"media_type": "html"}, MediaIncomplete, "/media_content"),
     ({"media_type": "text"}, MediaIncomplete, "/media_content"),
     ({"media_type": "html", "media_content": "<b>Shoes</b>"}, MediaIncomplete, "/media_content"),
     ({"width": None}, MediaIncomplete, "/width"),
     ({"height": None}, MediaIncomplete, "/width"),
     ({"media_type": "html", "height": None, **INLINE}, MediaIncomplete, "/width"),
-    ({"media_type": "video", "height": None, "duration_seconds": 30}, MediaIncomplete, "/width"),
-    ({"media_type": "video"}, MediaIncomplete, "/duration_seconds"),
-    ({"media_type": "audio"}, MediaIncomplete, "/duration_seconds"),
+    (VIDEO | {"height": None}, MediaIncomplete, "/width"),
+    (VIDEO | {"duration_seconds": None}, MediaIncomplete, "/duration_seconds"),
+    (AUDIO | {"duration_seconds": None}, MediaIncomplete, "/duration_seconds"),
+    (VIDEO | {"mime_type": None}, MediaIncomplete, "/mime_type"),
+    (VIDEO | {"mime_type": "audio/mpeg"}, MediaIncomplete, "/mime_type"),
+    (AUDIO | {"mime_type": "video/mp4"}, MediaIncomplete, "/mime_type"),
+    (AUDIO | {"bit_rate_kbps": None}, MediaIncomplete, "/bit_rate_kbps"),
 ]
 
 
@@ -180,8 +193,9 @@ def test_terms_that_break_a_rule_are_refused(fields: dict[str, Any], refusal: ty
         {"expiry_date": date(2026, 3, 1)},
         {"media_type": "html", **INLINE},
         {"media_type": "text", "width": None, "height": None, **INLINE},
-        {"media_type": "video", "duration_seconds": 30},
-        {"media_type": "audio", "duration_seconds": 30, "width": None, "height": None},
+        VIDEO,
+        VIDEO | {"mime_type": "application/dash+xml"},
+        AUDIO,
     ],
 )
 def test_terms_at_the_edge_of_a_rule_pass(fields: dict[str, Any]) -> None:
@@ -293,6 +307,15 @@ def test_a_denied_creative_can_come_back() -> None:
     assert (state.review, state.denial_reason) == ("pending", None)
     state = given(CREATIVE, *DENIED).when(ApproveCreative()).then(CreativeApproved())
     assert (state.review, state.denial_reason) == ("approved", None)
+
+
+def test_what_is_approved_was_affirmed_to_be_clean() -> None:
+    """Nothing passes a review of which nobody affirmed that it has no prohibited content, nor once that is revoked."""
+    silent, revoked = CreativeChanged(content_rating=ContentRating()), ChangeCreative(content_rating=ContentRating())
+    given(CREATIVE, *SUBMITTED, silent).when(ApproveCreative()).then_refused(ContentNotAffirmed)
+    given(CREATIVE, *DENIED, silent).when(ApproveCreative()).then_refused(ContentNotAffirmed)
+    state = given(CREATIVE, *APPROVED).when(revoked).then(silent, CreativeSubmitted())
+    Given(CREATIVE, state).when(ApproveCreative()).then_refused(ContentNotAffirmed)
 
 
 def test_an_approved_creative_goes_live() -> None:

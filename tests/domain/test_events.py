@@ -27,7 +27,7 @@ from domain.terms import (
 )
 from tests.domain import strategies
 from tests.domain.shape import passes
-from tests.domain.stored import GOLDEN
+from tests.domain.stored import GOLDEN, GOLDEN_BEFORE
 from tests.domain.strategies import EVENT_TYPES, law, made, tag_of
 
 # For each command, the fields it cannot do without.
@@ -83,6 +83,8 @@ _MISFITS_OF_CHANGES: Final[dict[type[Struct], dict[str, list[Any]]]] = {
         "email": [1, "", "a", "a@b", "a@b.example\n"],
         "phone": [1, "", "a", "1\n"],
         "status": [1, None, "", "Active", "deleted"],
+        "attribution_window": [1, None, {}, {"value": 1}, {"value": 0, "unit": "day"}, {"value": 1, "unit": "year"}],
+        "click_id_parameter": [1, "", "a b", "a=b", "a&b", "a" * 51, "a\n"],
     },
     ChangeCampaign: {
         "name": [*_LINE_MISFITS, "", " ", "a" * 201],
@@ -125,6 +127,8 @@ _MISFITS_OF_CHANGES: Final[dict[type[Struct], dict[str, list[Any]]]] = {
         "width": [*_NUMBER_MISFITS, 0, 10_001],
         "height": [*_NUMBER_MISFITS, 0, 10_001],
         "duration_seconds": [*_NUMBER_MISFITS, 0, 604_801],
+        "mime_type": [1, "", "mp4", "video/", "Video/mp4", "video/mp4; codecs=avc1", "video/mp4\n"],
+        "bit_rate_kbps": [*_NUMBER_MISFITS, 0, 1_000_001],
         "alt_text": [*_LINE_MISFITS, "a" * 501],
         "click_url": [*_URL_MISFITS, None],
         "start_date": _DATE_MISFITS,
@@ -148,6 +152,8 @@ _MISFITS_OF_CHANGES: Final[dict[type[Struct], dict[str, list[Any]]]] = {
         "max_rating": [1, None, "", "everyone"],
         "hold_seconds": [*_NUMBER_MISFITS, None, 0, 604_801],
         "token_seconds": [*_NUMBER_MISFITS, None, 0, 604_801],
+        "traffic": [1, None, "", "browsers"],
+        "click_without_impression": [1, None, True, "", "valid"],
         "status": [1, None, "", "Active", "deleted"],
     },
 }  # fmt: skip
@@ -187,6 +193,14 @@ def test_stored_examples_are_read_and_written_alike(path: Path) -> None:
     entry = msgspec.json.decode(stored, type=Entry, strict=True)
     assert path.name == f"{tag_of(type(entry.event))}.json"
     assert msgspec.json.encode(entry) + b"\n" == stored
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN_BEFORE.iterdir()), ids=lambda path: path.name)
+def test_what_was_written_otherwise_is_read_alike(path: Path) -> None:
+    """An entry in a form in which the log was written before is the same as in the form of today."""
+    before, today = ((folder / path.name).read_bytes() for folder in (GOLDEN_BEFORE, GOLDEN))
+    assert before != today
+    assert msgspec.json.decode(before, type=Entry, strict=True) == msgspec.json.decode(today, type=Entry, strict=True)
 
 
 def test_tags_are_written_by_hand_and_distinct() -> None:

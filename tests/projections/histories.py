@@ -15,16 +15,14 @@ from domain.advertiser import ADVERTISER, CreateAdvertiser
 from domain.campaign import CAMPAIGN
 from domain.creative import CREATIVE
 from domain.decider import Context, Decider, fold, stream_of
+from domain.delivery import EVENT_OF
 from domain.errors import Refusal
 from domain.events import (
     AdvertiserCreated,
     CampaignCreated,
-    ClickRecorded,
     DeliveryEvent,
     Entry,
     Event,
-    ImpressionRecorded,
-    ViewRecorded,
 )
 from domain.slot import SLOT, CreateSlot
 from infra.database import Connection
@@ -107,7 +105,7 @@ _COMMON: Final[strategies.Fields] = {
 delivery_events: Final[SearchStrategy[DeliveryEvent]] = evenly(
     *(
         st.builds(kind, **_COMMON, billed=st.just(reason is None), reason=st.just(reason))
-        for kind in (ImpressionRecorded, ViewRecorded, ClickRecorded)
+        for kind in EVENT_OF.values()
         for reason in (None, "late", "over_budget")
     )
 )

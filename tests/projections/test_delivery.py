@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
+from domain.delivery import EVENT_OF, PLAYBACK
 from domain.events import ClickRecorded, ImpressionRecorded, ViewRecorded
 from domain.values import MICROS_MAX
 from infra.database import Connection, Pool
@@ -75,7 +76,16 @@ def _measured(events: list[Any]) -> dict[str, Any]:
         "billed_clicks": sum(event.billed for event in clicks),
         "spent_micros": sum(event.price_micros for event in events if event.billed),
         "ctr": len(clicks) / len(impressions) if impressions else 0,
+        **_played(events),
     }
+
+
+def _played(events: list[Any]) -> dict[str, Any]:
+    progress = {
+        kind: count for kind in PLAYBACK if (count := sum(isinstance(event, EVENT_OF[kind]) for event in events))
+    }
+    starts = progress.get("start")
+    return {"progress": progress, "completion_rate": progress.get("complete", 0) / starts if starts else 0}
 
 
 def lines(found: list[DeliveryReport], group_by: tuple[Dimension, ...]) -> dict[tuple[object, ...], dict[str, Any]]:
@@ -83,7 +93,7 @@ def lines(found: list[DeliveryReport], group_by: tuple[Dimension, ...]) -> dict[
     names = [name if name in {"hour", "day", "country", "region", "city"} else f"{name}_id" for name in group_by]
     return {
         (*(getattr(line, name) for name in names), line.currency): {
-            name: getattr(line, name) for name in (*MEASURES, "ctr")
+            name: getattr(line, name) for name in (*MEASURES, "ctr", "progress", "completion_rate")
         }
         for line in found
     }
