@@ -152,7 +152,7 @@ class _Page:
             if not enough.isdisjoint((candidate.campaign_id, candidate.creative_id)):
                 capped = 1
                 continue
-            if not self._is_due(candidate, drawn):
+            if not self._is_due(candidate):
                 paced = True
                 continue
             if not self._hold(candidate, decision_id, slot):
@@ -164,6 +164,7 @@ class _Page:
                 break
             decision_id = clock.fresh_id()
         self._shown.extend(ad.creative_id for ad in ads)
+        paced = paced or (len(ads) < placement.count and self._is_paced(placement, bits & ~sold_out, drawn))
         reason = _why_not(sold_out=bool(sold_out), paced=paced, capped=bool(capped))
         if ads:
             metrics.decision_counter("filled").inc(len(ads))
@@ -182,12 +183,19 @@ class _Page:
             raise UnknownReference("active slot", placement.slot_id, pointer=f"/placements/{number}/slot_id")
         return slot
 
-    def _is_due(self, candidate: Candidate, drawn: int) -> bool:
-        """Tell whether the pace of a campaign lets this request pass."""
-        pace = self._snapshot.paces.get(candidate.campaign_id) if self._snapshot.paces else None
-        if pace is None or self._request.test:
+    def _is_due(self, candidate: Candidate) -> bool:
+        """Tell whether this worker may promise one more of a campaign just now."""
+        if self._request.test or candidate.campaign_id not in self._snapshot.paces:
             return True
-        return passes(pace, candidate.campaign_id.int, drawn) and self._serving.pacer.take(candidate.campaign_id)
+        return self._serving.pacer.take(candidate.campaign_id)
+
+    def _is_paced(self, placement: Placement, bits: int, drawn: int) -> bool:
+        """Tell whether the pace of any campaign kept it out."""
+        lineup, paces = self._snapshot.lineups.get(placement.slot_id), self._snapshot.paces
+        return lineup is not None and any(
+            bits & lineup.by_campaign.get(campaign_id, 0) and not passes(pace, campaign_id.int, drawn)
+            for campaign_id, pace in paces.items()
+        )
 
     def _hold(self, candidate: Candidate, decision_id: UUID, slot: SlotTerms) -> bool:
         if self._request.test or not candidate.limited:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+from collections.abc import Mapping
 from contextlib import suppress
 from time import monotonic
 from typing import Any, Final
@@ -21,6 +22,8 @@ from domain.events import CampaignActivated
 from domain.frequency import VIEWERS_MAX, Viewings
 from domain.holds import Holds
 from domain.leasing import Want
+from domain.pacing import Pace
+from domain.precedence import paced
 from domain.slot import SLOT, Slot
 from domain.tally import Tally
 from domain.terms import CreativeTerms, SlotTerms
@@ -122,7 +125,9 @@ class Serving:
 
     async def _paced(self, snapshot: Snapshot, connection: Connection) -> Snapshot:
         paces = await self.pacer.look(connection, self.ledger_id, self.holds, clock.now())
-        return structs.replace(snapshot, paces=paces)
+        if _urgent(paces) == _urgent(snapshot.paces):
+            return structs.replace(snapshot, paces=paces)
+        return await asyncio.to_thread(paced, snapshot, paces)
 
     async def _learn_viewings(self, connection: Connection) -> None:
         """Take in what viewers have seen of what is capped, through whichever worker: at first of those seen last."""
@@ -199,6 +204,10 @@ class Serving:
             case _:
                 return False
         return True
+
+
+def _urgent(paces: Mapping[UUID, Pace]) -> dict[UUID, int]:
+    return {campaign_id: pace.urgency for campaign_id, pace in paces.items() if pace.urgency > 1}
 
 
 def _evolve(decider: Decider[Any, Any, Any], states: dict[UUID, Any], recorded: Recorded) -> None:
