@@ -14,7 +14,7 @@ from msgspec import structs
 from domain.ad_request import Placement
 from domain.choosing import Candidate, Lineup, Snapshot, is_time
 from domain.drawing import drawn, first_of_each, nth, renewed, urn_of
-from domain.pacing import Pace, passes
+from domain.pacing import Pace
 from domain.rotation import Tried, most_clicked
 
 BY_WEIGHT_ONE_OF: Final = 10
@@ -32,17 +32,13 @@ def choose(
     lineup = snapshot.lineups.get(placement.slot_id)
     if lineup is None:
         return
-    second, paces, first_draw = int(now.timestamp()), snapshot.paces, draw
+    second = int(now.timestamp())
     for of_rank in lineup.by_rank:
         left = bits & of_rank
         while left:
             one_each = left if lineup.lows == lineup.highs else first_of_each(left, lineup.lows, lineup.highs)
             number, draw = drawn(lineup.campaigns, one_each, draw)
-            campaign_id = lineup.candidates[number].campaign_id
-            of_campaign = left & lineup.by_campaign[campaign_id]
-            if campaign_id in paces and not passes(paces[campaign_id], campaign_id.int, first_draw):
-                left &= ~of_campaign
-                continue
+            of_campaign = left & lineup.by_campaign[lineup.candidates[number].campaign_id]
             while of_campaign:
                 number, draw = _turn(snapshot, lineup, of_campaign, draw)
                 of_campaign &= ~(1 << number)
@@ -55,16 +51,19 @@ def choose(
 
 def paced(snapshot: Snapshot, paces: Mapping[UUID, Pace]) -> Snapshot:
     """Return the snapshot with other paces: a campaign weighs as much more as it is urgent."""
+    before, after = _urgencies(snapshot.paces), _urgencies(paces)
+    differing = {campaign_id for campaign_id, _ in before.items() ^ after.items()}
     made: dict[int, Lineup] = {}
-    for lineup in snapshot.lineups.values():
-        if id(lineup) not in made:
-            weights = [
-                c.campaign.weight * (paces[c.campaign_id].urgency if c.campaign_id in paces else 1)
-                for c in lineup.candidates
-            ]
+    for lineup in snapshot.lineups.values() if differing else ():
+        if id(lineup) not in made and not differing.isdisjoint(lineup.by_campaign):
+            weights = [each.campaign.weight * after.get(each.campaign_id, 1) for each in lineup.candidates]
             made[id(lineup)] = structs.replace(lineup, campaigns=urn_of(weights))
-    lineups = {slot_id: made[id(lineup)] for slot_id, lineup in snapshot.lineups.items()}
+    lineups = {slot_id: made.get(id(lineup), lineup) for slot_id, lineup in snapshot.lineups.items()}
     return structs.replace(snapshot, lineups=lineups, paces=paces)
+
+
+def _urgencies(paces: Mapping[UUID, Pace]) -> dict[UUID, int]:
+    return {campaign_id: pace.urgency for campaign_id, pace in paces.items() if pace.urgency > 1}
 
 
 def _turn(snapshot: Snapshot, lineup: Lineup, of_campaign: int, draw: int) -> tuple[int, int]:
