@@ -14,7 +14,7 @@ from msgspec import structs
 from domain.ad_request import Placement
 from domain.choosing import Candidate, Lineup, Snapshot, is_time
 from domain.drawing import drawn, first_of_each, nth, renewed, urn_of
-from domain.pacing import Pace
+from domain.pacing import Pace, passes
 from domain.rotation import Tried, most_clicked
 
 BY_WEIGHT_ONE_OF: Final = 10
@@ -26,19 +26,23 @@ def choose(
 ) -> Iterator[Candidate]:
     """Yield the candidates for a placement in the order in which they should be tried.
 
-    `bits` is what `eligible` returned. `draw` is a large random integer; the viewer's clock is so many minutes ahead of
-    UTC, if that is known.
+    `bits` is what `eligible` returned. Campaigns that their pace holds back are left out. `draw` is a large random
+    integer; the viewer's clock is so many minutes ahead of UTC, if that is known.
     """
     lineup = snapshot.lineups.get(placement.slot_id)
     if lineup is None:
         return
-    second = int(now.timestamp())
+    second, paces, first_draw = int(now.timestamp()), snapshot.paces, draw
     for of_rank in lineup.by_rank:
         left = bits & of_rank
         while left:
             one_each = left if lineup.lows == lineup.highs else first_of_each(left, lineup.lows, lineup.highs)
             number, draw = drawn(lineup.campaigns, one_each, draw)
-            of_campaign = left & lineup.by_campaign[lineup.candidates[number].campaign_id]
+            campaign_id = lineup.candidates[number].campaign_id
+            of_campaign = left & lineup.by_campaign[campaign_id]
+            if campaign_id in paces and not passes(paces[campaign_id], campaign_id.int, first_draw):
+                left &= ~of_campaign
+                continue
             while of_campaign:
                 number, draw = _turn(snapshot, lineup, of_campaign, draw)
                 of_campaign &= ~(1 << number)

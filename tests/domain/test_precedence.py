@@ -97,6 +97,13 @@ def test_urgency_multiplies_weight() -> None:
     assert paced(urgent, {}) == snapshot
 
 
+def test_a_pace_holds_back_as_often_as_it_says() -> None:
+    """Of the requests that a campaign would get, those go to others that its pace does not let pass."""
+    snapshot = campaigns(({"priority": 1}, [1, 1]), ({}, [1]))
+    held_back = paced(snapshot, {UUID(int=100): Pace(odds=2**30, urgency=1, allowance=1)})
+    assert are_as(firsts(held_back), {0: 1 / 8, 1: 1 / 8, 10: 3 / 4})
+
+
 @law
 @for_all(
     given=st.lists(
