@@ -281,3 +281,22 @@ def test_a_killed_worker_loses_nothing_that_was_answered(world: World, workers_u
     found = budget_of(workers_url, at.campaign_id)
     assert found["billed"] == found["impressions"] <= 400
     assert found["impressions"] + found["leased"] <= 400
+
+
+def test_tallies_of_workers_add_up(world: World, workers_url: str) -> None:
+    """Whichever worker was asked, the report has each request once, and both have told the log of theirs."""
+    at = stall(world, width=309)
+    filled = sum(len(asked(at)) for _ in range(40))
+
+    def line() -> dict[str, int]:
+        found = world.get("reports/delivery", slot_id=at.slot_id, group_by="slot")["items"]
+        return found[0] if found else {"requests": 0}
+
+    eventually(lambda: line()["requests"] == 40)
+    assert line()["fills"] == filled == 40
+    with psycopg.connect(workers_url) as connection:
+        told = connection.execute(
+            "SELECT DISTINCT entry ->> 'actor' FROM events WHERE type = 'requests_tallied' AND entry::text LIKE %s",
+            (f"%{at.slot_id}%",),
+        ).fetchall()
+    assert len(told) == 2
