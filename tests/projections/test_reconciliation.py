@@ -63,5 +63,17 @@ async def test_what_cannot_be_read_is_said(connection: Connection, evening_url: 
     assert "the projection history could not apply it" in details
 
 
+async def test_requests_that_nobody_made_are_found(connection: Connection, evening_url: str) -> None:
+    """What slots asked for is counted again from the entries, and compared hour by hour and country by country."""
+    async with owning(evening_url) as owner:
+        await meddle(owner, "UPDATE ad_requests SET requests = requests + 1 WHERE country = 'CN' AND reason = ''")
+        await meddle(owner, "UPDATE ad_requests SET country = 'FR' WHERE country = 'DE' AND reason <> ''")
+    report = await evening.inspected_live(connection)
+    details = " ".join(finding.detail for finding in report.findings)
+    assert _checks(report) == {"reports"}
+    assert "requests of" in details
+    assert "other hours or places are said" in details
+
+
 def _checks(report: Report) -> set[str]:
     return {finding.check for finding in report.findings}
