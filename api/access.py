@@ -34,42 +34,47 @@ to set all of it: see `domain.rights`.
 
 def may_read(connection: Connection, _handler: BaseRouteHandler) -> None:
     """Let everybody in who has signed in."""
-    _permit("read", connection)
+    permit("read", connection)
+
+
+def is_person(connection: Connection, _handler: BaseRouteHandler) -> None:
+    """Let those in who have an account of their own."""
+    claims_of(connection)
 
 
 def may_draft(connection: Connection, _handler: BaseRouteHandler) -> None:
     """Let those in who make campaigns and creatives."""
-    _permit("draft", connection)
+    permit("draft", connection)
 
 
 def may_change(connection: Connection, _handler: BaseRouteHandler) -> None:
     """Let those in who set anything about a campaign."""
-    _permit("change", connection)
+    permit("change", connection)
 
 
 def may_manage(connection: Connection, _handler: BaseRouteHandler) -> None:
     """Let those in who run campaigns."""
-    _permit("manage", connection)
+    permit("manage", connection)
 
 
 def may_review(connection: Connection, _handler: BaseRouteHandler) -> None:
     """Let those in who say what may be shown."""
-    _permit("review", connection)
+    permit("review", connection)
 
 
 def may_spend(connection: Connection, _handler: BaseRouteHandler) -> None:
     """Let those in who look after money."""
-    _permit("spend", connection)
+    permit("spend", connection)
 
 
 def may_administer(connection: Connection, _handler: BaseRouteHandler) -> None:
     """Let those in who look after people."""
-    _permit("administer", connection)
+    permit("administer", connection)
 
 
 def may_audit(connection: Connection, _handler: BaseRouteHandler) -> None:
     """Let those in who check the log."""
-    _permit("audit", connection)
+    permit("audit", connection)
 
 
 def reads_contacts(claims: Claims) -> bool:
@@ -86,14 +91,25 @@ def rights_of(claims: Claims) -> Rights:
 
 
 def claims_of(connection: Connection) -> Claims:
-    """Return what the access token of a request says; raise Unauthenticated when there is none, or TokenRefused."""
+    """Return what the access token of a request says, if it still holds; raise Unauthenticated or TokenRefused."""
     known = connection.scope.get("claims")
     if isinstance(known, Claims):
         return known
     services = services_of(connection)
-    claims = access_tokens.verify(bearer(connection), keys=services.keys, issuer=services.issuer)
+    said = access_tokens.verify(bearer(connection), keys=services.keys, issuer=services.issuer)
+    claims = services.revocations.checked(said)
     connection.scope["claims"] = claims  # type: ignore[typeddict-unknown-key]  # verified once a request
     return claims
+
+
+def address_of(connection: Connection) -> str:
+    """Return the address that a request came from."""
+    return connection.client.host if connection.client else "unknown"
+
+
+def agent_of(connection: Connection) -> str:
+    """Return what the client of a request says it is."""
+    return connection.headers.get("User-Agent", "")
 
 
 def bearer(connection: Connection) -> str:
@@ -104,6 +120,7 @@ def bearer(connection: Connection) -> str:
     return token.strip()
 
 
-def _permit(permission: Permission, connection: Connection) -> None:
+def permit(permission: Permission, connection: Connection) -> None:
+    """Raise Forbidden unless whoever asks may do this."""
     if permission not in ROLES[claims_of(connection).role]:
         raise Forbidden

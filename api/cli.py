@@ -27,6 +27,7 @@ from api.serve import CannotListen, prepare
 from api.serve import serve as serve_until_stopped
 from domain.errors import Refusal
 from infra import cosigner, installation, log_keys, settings, users
+from infra.data_centres import NetworksUnreadable
 from infra.database import APPLICATION_ROLE, NotDurable, connect
 from infra.embedded import DataFolderHeld, PostgresFailed
 from infra.inspection import Unreadable
@@ -47,7 +48,7 @@ COULD_NOT_RUN_BECAUSE: Final = (
     *(BackupUnfit, MasterKeyUnknown),
     *(CannotListen, CouldNotPlay, DataFolderHeld, FolderUnfit, NotADemo, NotDurable, NotInstalled),
     *(PostgresFailed, RatesUnreadable, RebuildRunning, Refusal, SchemaUnfit, SecretUnfit, SettingMissing),
-    *(SettingUnfit, Unanswered, Unreadable),
+    *(NetworksUnreadable, SettingUnfit, Unanswered, Unreadable),
 )
 PROGRESS_EVERY_SECONDS: Final = 5
 

@@ -79,7 +79,7 @@ def backup(file: Path, data_dir: Path | None) -> None:
     subject_keys out of other backups.
     """
     with installation.database(settings.read(data_dir=data_dir)) as url:
-        written = asyncio.run(_backup(url, file))
+        written = asyncio.run(back_up(url, file))
     click.echo(f"{written:,} keys are in {file}.")
 
 
@@ -122,7 +122,8 @@ async def _rewrap(url: str, masters: tuple[bytes, ...]) -> None:
             click.echo(f"{done:,} of {max(done, outdated):,} keys are wrapped anew", err=True)
 
 
-async def _backup(url: str, file: Path) -> int:
+async def back_up(url: str, file: Path) -> int:
+    """Write all keys that were not destroyed to a file that only its owner may read, and return how many they are."""
     draft, written = file.with_name(f".{file.name}.part"), 0
     draft.unlink(missing_ok=True)
     async with await connect(url) as connection:

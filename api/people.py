@@ -6,13 +6,15 @@ from uuid import UUID
 from litestar import Controller, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter, RequestBody
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, structs
 
 from api import problems
 from api.access import may_administer
 from api.lists import Limit
 from api.services import Services
 from infra import users
+from infra.execute import Asked
+from infra.once import once
 from infra.users import Role, User
 from projections.listing import LIMIT_DEFAULT, Page
 
@@ -23,6 +25,7 @@ class NewUser(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     email: Annotated[str, Meta(min_length=3, max_length=254)]
     password: Annotated[str, Meta(min_length=1, max_length=200)]
     role: Role
+    name: Annotated[str, Meta(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")] = ""
 
 
 class UserChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,13 +65,18 @@ class PeopleController(Controller):
 
     @post(operation_id="create_user", responses=problems.CREATING)
     async def create(
-        self, data: RequestBody[NewUser], ledger_id: NamedDependency[UUID], services: NamedDependency[Services]
+        self, data: RequestBody[NewUser], asked: NamedDependency[Asked], services: NamedDependency[Services]
     ) -> User:
         """Add a person."""
         async with services.log.pool.connection() as connection:
-            return await users.create(connection, ledger_id, email=data.email, password=data.password, role=data.role)
 
-    @patch("/{user_id:uuid}", operation_id="change_user", responses=problems.SETTING)
+            async def act() -> UUID:
+                return (await users.create(connection, asked.ledger_id, **structs.asdict(data))).id
+
+            made = await once(connection, asked.ledger_id, asked.idempotency, act)
+            return await users.by_id(connection, asked.ledger_id, made)
+
+    @patch("/{user_id:uuid}", operation_id="change_user", responses=problems.ACCOUNT)
     async def change(
         self,
         user_id: FromPath[UUID],
@@ -76,8 +84,10 @@ class PeopleController(Controller):
         ledger_id: NamedDependency[UUID],
         services: NamedDependency[Services],
     ) -> User:
-        """Set a person's role, or let them in or out; who is out cannot prolong a session."""
+        """Set a person's role, or let them in or out; what they are doing with it ends within seconds."""
         role = None if data.role is UNSET else data.role
         active = None if data.active is UNSET else data.active
         async with services.log.pool.connection() as connection:
-            return await users.change(connection, ledger_id, user_id, role=role, active=active)
+            changed = await users.change(connection, ledger_id, user_id, role=role, active=active)
+            await services.revocations.refresh(connection)
+        return changed

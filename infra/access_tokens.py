@@ -26,7 +26,10 @@ _SHAPE: Final = re.compile(r"[A-Za-z0-9_-]{1,500}\.[A-Za-z0-9_-]{1,2000}\.[A-Za-
 
 
 class Claims(Struct, frozen=True, kw_only=True):
-    """What an access token says, under the names of RFC 9068; `ledger` and `role` are ours."""
+    """What an access token says, under the names of RFC 9068; `ledger` and `role` are ours.
+
+    `sid` is the session that it was given in (OpenID Connect Front-Channel Logout, section 3).
+    """
 
     iss: str
     aud: str
@@ -37,6 +40,10 @@ class Claims(Struct, frozen=True, kw_only=True):
     jti: UUID
     ledger: UUID
     role: Role
+    sid: UUID | None = None
+
+
+_REQUIRED: Final = [name for name in Claims.__struct_fields__ if name != "sid"]
 
 
 class TokenRefused(Exception):
@@ -48,7 +55,7 @@ class TokenRefused(Exception):
         self.reason = reason
 
 
-def issue(user: User, *, keys: Keys, issuer: str) -> str:
+def issue(user: User, *, keys: Keys, issuer: str, session: UUID | None = None) -> str:
     """Return a new access token for a person; `issuer` is the service's public URL."""
     now = int(clock.now().timestamp())
     claims = Claims(
@@ -61,6 +68,7 @@ def issue(user: User, *, keys: Keys, issuer: str) -> str:
         jti=clock.fresh_id(),
         ledger=user.ledger_id,
         role=user.role,
+        sid=session,
     )
     header = {"kid": keys.kid, "typ": TYPE}
     return jwt.encode(msgspec.to_builtins(claims), keys.signing_key, algorithm=ALGORITHM, headers=header)
@@ -82,7 +90,7 @@ def verify(token: str, *, keys: Keys, issuer: str) -> Claims:
             audience=AUDIENCE,
             issuer=issuer,
             leeway=timedelta(seconds=CLOCK_DIFFERENCE_SECONDS_MAX),
-            options={"require": list(Claims.__struct_fields__), "strict_aud": True},
+            options={"require": _REQUIRED, "strict_aud": True},
         )
         return msgspec.convert(payload, Claims)
     except jwt.PyJWTError as failure:

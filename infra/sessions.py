@@ -13,17 +13,22 @@ import secrets
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 from msgspec import Struct
 from psycopg.rows import DictRow
 
+from domain.errors import NotFound
 from infra import clock
 from infra.database import Connection
-from infra.users import User
+from infra.users import REVOKE_SESSIONS, User
+from infra.whereabouts import Whereabouts
 
 SESSION_DAYS: Final = 30
 TOKEN_BYTES: Final = 32
+SESSIONS_LISTED_MAX: Final = 500
+NOWHERE: Final = Whereabouts()
 
 _REUSED: Final = "used before"
 
@@ -31,6 +36,7 @@ _REUSED: Final = "used before"
 class Session(Struct, frozen=True, kw_only=True):
     """A person who is signed in, the one token that prolongs this, and when it ends at the latest."""
 
+    id: UUID
     user: User
     refresh_token: str
     expires_at: datetime
@@ -38,6 +44,18 @@ class Session(Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         """Show nothing secret."""
         return f"Session(user_id={self.user.id!r}, expires_at={self.expires_at!r})"
+
+
+class OpenSession(Struct, frozen=True, kw_only=True):
+    """A session as its owner may see it: since when, and when, from which network and with what it was used last."""
+
+    id: UUID
+    created_at: datetime
+    last_used_at: datetime
+    expires_at: datetime
+    address: str
+    agent: str
+    current: bool = False
 
 
 class SessionRefused(Exception):
@@ -51,15 +69,15 @@ class SessionRefused(Exception):
 
 # Begin a session, if the person is still active and still has the password that was verified.
 START: Final = """
-    INSERT INTO refresh_tokens (ledger_id, user_id, family_id, token_sha256, issued_at, expires_at)
-    SELECT ledger_id, id, %(family_id)s, %(token_sha256)s, %(now)s, %(expires_at)s FROM users
+    INSERT INTO refresh_tokens (ledger_id, user_id, family_id, token_sha256, issued_at, expires_at, address, agent)
+    SELECT ledger_id, id, %(family_id)s, %(token_sha256)s, %(now)s, %(expires_at)s, %(address)s, %(agent)s FROM users
     WHERE ledger_id = %(ledger_id)s AND id = %(user_id)s AND active AND password_hash = %(password_hash)s
     FOR SHARE
 """
 
 # Find whose token it is, and wait for whoever else changes a session of theirs.
-LOCK: Final = """
-    SELECT person.ledger_id, person.id, person.email, person.role, person.active, person.created_at
+LOCK: Final = f"""
+    SELECT {", ".join(f"person.{field}" for field in User.__struct_fields__)}
     FROM refresh_tokens AS token
     JOIN users AS person ON person.ledger_id = token.ledger_id AND person.id = token.user_id
     WHERE token.token_sha256 = %(token_sha256)s
@@ -78,8 +96,12 @@ ROTATE: Final = """
         UPDATE refresh_tokens SET used_at = %(now)s WHERE token_sha256 = %(token_sha256)s
         RETURNING ledger_id, user_id, family_id, expires_at
     )
-    INSERT INTO refresh_tokens (ledger_id, user_id, family_id, token_sha256, issued_at, expires_at)
-    SELECT ledger_id, user_id, family_id, %(next_sha256)s, %(now)s, expires_at FROM used
+    INSERT INTO refresh_tokens (ledger_id, user_id, family_id, token_sha256, issued_at, expires_at, address, agent)
+    SELECT ledger_id, user_id, family_id, %(next_sha256)s, %(now)s, expires_at, %(address)s, %(agent)s FROM used
+"""
+
+LOCK_PERSON: Final = """
+    SELECT id FROM users WHERE ledger_id = %(ledger_id)s AND id = %(user_id)s FOR NO KEY UPDATE
 """
 
 REVOKE: Final = """
@@ -87,30 +109,43 @@ REVOKE: Final = """
     WHERE ledger_id = %(ledger_id)s AND user_id = %(user_id)s AND family_id = %(family_id)s AND revoked_at IS NULL
 """
 
+# A session that goes on has one token that is not used yet, which says when and from where it was prolonged last.
+LIST: Final = """
+    SELECT family_id AS id, issued_at AS last_used_at, expires_at, address, agent, (
+        SELECT min(first.issued_at) FROM refresh_tokens AS first
+        WHERE first.ledger_id = last.ledger_id AND first.user_id = last.user_id AND first.family_id = last.family_id
+    ) AS created_at
+    FROM refresh_tokens AS last
+    WHERE ledger_id = %(ledger_id)s AND user_id = %(user_id)s
+        AND used_at IS NULL AND revoked_at IS NULL AND expires_at > %(now)s
+    ORDER BY issued_at DESC LIMIT %(limit)s
+"""
+
 FORGET_PAST: Final = """
     DELETE FROM refresh_tokens WHERE expires_at <= %(now)s
 """
 
 
-async def start(connection: Connection, user: User, *, password_hash: str) -> Session:
+async def start(connection: Connection, user: User, *, password_hash: str, found: Whereabouts = NOWHERE) -> Session:
     """Begin a session of a person whose password was verified against that hash; raise SessionRefused."""
-    token, now = _fresh_token(), clock.now()
+    session_id, token, now = clock.fresh_id(), _fresh_token(), clock.now()
     expires_at = now + timedelta(days=SESSION_DAYS)
     parameters = {
         "ledger_id": user.ledger_id,
         "user_id": user.id,
         "password_hash": password_hash,
-        "family_id": clock.fresh_id(),
+        "family_id": session_id,
         "token_sha256": _digest(token),
         "now": now,
         "expires_at": expires_at,
+        **found._asdict(),
     }
     if not (await connection.execute(START, parameters)).rowcount:
         raise SessionRefused("deactivated, or the password has changed")
-    return Session(user=user, refresh_token=token, expires_at=expires_at)
+    return Session(id=session_id, user=user, refresh_token=token, expires_at=expires_at)
 
 
-async def rotate(connection: Connection, token: str) -> Session:
+async def rotate(connection: Connection, token: str, *, found: Whereabouts = NOWHERE) -> Session:
     """Exchange a refresh token for the next; raise SessionRefused, after ending its session if it was used before.
 
     To be called outside a transaction, or the end of the session would be rolled back with it.
@@ -118,15 +153,16 @@ async def rotate(connection: Connection, token: str) -> Session:
     next_token, now = _fresh_token(), clock.now()
     parameters = {"token_sha256": _digest(token), "now": now}
     async with connection.transaction():
-        user, found = await _locked(connection, parameters)
-        refused = _why_refused(user, found, now)
+        user, last = await _locked(connection, parameters)
+        refused = _why_refused(user, last, now)
         if refused is None:
-            await connection.execute(ROTATE, parameters | {"next_sha256": _digest(next_token)})
+            prolonged = parameters | found._asdict() | {"next_sha256": _digest(next_token)}
+            await connection.execute(ROTATE, prolonged)
         elif refused == _REUSED:
-            await connection.execute(REVOKE, found | parameters)
+            await connection.execute(REVOKE, last | parameters)
     if refused is not None:
         raise SessionRefused(refused)
-    return Session(user=user, refresh_token=next_token, expires_at=found["expires_at"])
+    return Session(id=last["family_id"], user=user, refresh_token=next_token, expires_at=last["expires_at"])
 
 
 async def end(connection: Connection, token: str) -> None:
@@ -135,6 +171,29 @@ async def end(connection: Connection, token: str) -> None:
     async with connection.transaction():
         _, found = await _locked(connection, parameters)
         await connection.execute(REVOKE, found | parameters)
+
+
+async def of_person(connection: Connection, ledger_id: UUID, user_id: UUID) -> list[OpenSession]:
+    """Return the sessions of a person that go on, the last used first."""
+    asked = {"ledger_id": ledger_id, "user_id": user_id, "now": clock.now(), "limit": SESSIONS_LISTED_MAX}
+    return msgspec.convert(await (await connection.execute(LIST, asked)).fetchall(), list[OpenSession])
+
+
+async def end_one(connection: Connection, ledger_id: UUID, user_id: UUID, session_id: UUID) -> None:
+    """End a session of a person; raise NotFound when it does not go on."""
+    ended = {"ledger_id": ledger_id, "user_id": user_id, "family_id": session_id, "now": clock.now()}
+    async with connection.transaction():
+        await connection.execute(LOCK_PERSON, ended)
+        if not (await connection.execute(REVOKE, ended)).rowcount:
+            raise NotFound("session", session_id)
+
+
+async def end_others(connection: Connection, ledger_id: UUID, user_id: UUID, *, kept: UUID | None) -> None:
+    """End the sessions of a person but the one that is kept."""
+    ended = {"ledger_id": ledger_id, "user_id": user_id, "kept": kept, "now": clock.now()}
+    async with connection.transaction():
+        await connection.execute(LOCK_PERSON, ended)
+        await connection.execute(REVOKE_SESSIONS, ended)
 
 
 async def forget_past(connection: Connection) -> int:

@@ -12,8 +12,8 @@ CONNECTIONS_MAX: Final = 2_048
 """How many connections a web worker holds at once, unless it is told otherwise."""
 
 
-IMPRESSIONS_PER_VIEWER: Final = "300/minute"
-CLICKS_PER_VIEWER: Final = "30/minute"
+IMPRESSIONS_PER_VIEWER: Final = "600/minute"
+CLICKS_PER_VIEWER: Final = "60/minute"
 """More than this no person sees or clicks. An address may be that of thousands: what is too much, operators say."""
 
 
@@ -54,6 +54,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     workers: int = 1
     trusted_proxies: str = ""
     connections_max: int = CONNECTIONS_MAX
+    media_url: str = ""
     data_centres_file: Path | None = None
     impressions_per_viewer: str = IMPRESSIONS_PER_VIEWER
     impressions_per_address: str = ""
@@ -112,6 +113,7 @@ def read(*, data_dir: Path | None = None) -> Settings:
         workers=int(os.environ.get("LEDGER_WORKERS") or 1),
         trusted_proxies=_networks("LEDGER_TRUSTED_PROXIES"),
         connections_max=_number("LEDGER_CONNECTIONS_MAX", CONNECTIONS_MAX),
+        media_url=_bucket("LEDGER_MEDIA_URL"),
         data_centres_file=_path("LEDGER_DATA_CENTRES_FILE"),
         impressions_per_viewer=os.environ.get("LEDGER_IMPRESSIONS_PER_VIEWER", IMPRESSIONS_PER_VIEWER),
         impressions_per_address=os.environ.get("LEDGER_IMPRESSIONS_PER_ADDRESS") or "",
@@ -127,6 +129,13 @@ def _networks(name: str) -> str:
             ip_network(part.strip())
     except ValueError as error:
         raise SettingUnfit(name, said, "addresses and networks, such as 10.0.0.0/8, separated by commas") from error
+    return said
+
+
+def _bucket(name: str) -> str:
+    said = os.environ.get(name) or ""
+    if said and not (said.startswith("s3://") and said.removeprefix("s3://").strip("/")):
+        raise SettingUnfit(name, said, "a bucket, and what keys in it begin with, such as s3://ads/media")
     return said
 
 

@@ -1,9 +1,14 @@
 """Signing in, in the one order that tells nothing: count, look up, verify, and only then say yes or no."""
 
+from uuid import UUID
+
+from domain.errors import Refusal
 from infra import passwords, sessions, throttle, users
 from infra.database import Pool
 from infra.keys import Keys
 from infra.sessions import Session, SessionRefused
+from infra.users import User
+from infra.whereabouts import whereabouts
 
 
 class SignInRefused(Exception):
@@ -14,7 +19,13 @@ class SignInRefused(Exception):
         super().__init__(self.__doc__)
 
 
-async def sign_in(pool: Pool, keys: Keys, *, email: str, password: str, address: str) -> Session:
+class WrongPassword(Refusal):
+    """The current password is another."""
+
+    code = "wrong_password"
+
+
+async def sign_in(pool: Pool, keys: Keys, *, email: str, password: str, address: str, agent: str = "") -> Session:
     """Begin a session for who knows the password; raise Throttled, or SignInRefused after the same time in every case.
 
     No connection is held while a password is hashed, so that a flood of sign-ins does not starve everybody else.
@@ -33,6 +44,23 @@ async def sign_in(pool: Pool, keys: Keys, *, email: str, password: str, address:
         if better != password_hash:
             await users.rehash(connection, user, password_hash=password_hash, better=better)
         try:
-            return await sessions.start(connection, user, password_hash=better)
+            return await sessions.start(connection, user, password_hash=better, found=whereabouts(address, agent))
         except SessionRefused:
             raise SignInRefused from None
+
+
+async def change_password(
+    pool: Pool, keys: Keys, user: User, *, current: str, new: str, address: str, session: UUID | None
+) -> None:
+    """Give somebody who knows their password another one, which ends their other sessions.
+
+    Raises Throttled, since who has found a device could try passwords here, WrongPassword or PasswordTooWeak.
+    """
+    async with pool.connection() as connection:
+        await throttle.count(connection, keys, account=user.email, address=address)
+        found = await users.by_email(connection, user.email)
+    if not await passwords.verify(current, found[1] if found else None):
+        raise WrongPassword("This is not the current password.", pointer="/current_password")
+    async with pool.connection() as connection:
+        await throttle.succeeded(connection, keys, account=user.email, address=address)
+        await users.set_password(connection, user.ledger_id, user.id, new, kept=session, pointer="/new_password")

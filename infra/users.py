@@ -1,5 +1,6 @@
 """The people who use the service: who they are, what they may do, and whether they still may."""
 
+import asyncio
 import unicodedata
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -8,8 +9,8 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
-from domain.errors import NotFound, Refusal
-from domain.values import Email
+from domain.errors import NotFound, Refusal, UnknownTimeZone
+from domain.values import Email, zone
 from infra import clock, passwords
 from infra.database import Connection
 
@@ -27,6 +28,8 @@ class User(Struct, frozen=True, kw_only=True):
     role: Role
     active: bool
     created_at: datetime
+    name: str = ""
+    timezone: str = "UTC"
 
 
 class EmailUnfit(Refusal):
@@ -42,38 +45,54 @@ class EmailTaken(Refusal):
     code = "email_taken"
 
 
+class LastAdmin(Refusal):
+    """Somebody has to be able to look after people."""
+
+    kind = "conflict"
+    code = "last_admin"
+
+
+_COLUMNS: Final = ", ".join(User.__struct_fields__)
+"""In SQL a person is called what the fields are."""
+
 # Add a person, unless somebody in the installation has the e-mail address.
 INSERT_USER: Final = """
-    INSERT INTO users (ledger_id, id, email, password_hash, role, active, created_at)
-    VALUES (%(ledger_id)s, %(id)s, %(email)s, %(password_hash)s, %(role)s, %(active)s, %(created_at)s)
+    INSERT INTO users (ledger_id, id, email, password_hash, role, active, created_at, name, timezone)
+    VALUES (
+        %(ledger_id)s, %(id)s, %(email)s, %(password_hash)s, %(role)s, %(active)s, %(created_at)s, %(name)s,
+        %(timezone)s
+    )
     ON CONFLICT (email) DO NOTHING
 """
 
 # Find a person of whatever ledger by what they sign in with.
-BY_EMAIL: Final = """
-    SELECT ledger_id, id, email, role, active, created_at, password_hash FROM users WHERE email = %(email)s
+BY_EMAIL: Final = f"""
+    SELECT {_COLUMNS}, password_hash FROM users WHERE email = %(email)s
 """
 
-BY_ID: Final = """
-    SELECT ledger_id, id, email, role, active, created_at FROM users
+BY_ID: Final = f"""
+    SELECT {_COLUMNS} FROM users
     WHERE ledger_id = %(ledger_id)s AND id = %(user_id)s
 """
 
 # List the people of a ledger by id, which is by time.
-PAGE: Final = """
-    SELECT ledger_id, id, email, role, active, created_at FROM users
+PAGE: Final = f"""
+    SELECT {_COLUMNS} FROM users
     WHERE ledger_id = %(ledger_id)s AND (%(after)s::uuid IS NULL OR id > %(after)s)
     ORDER BY id LIMIT %(limit)s
 """
 
 # Set what is not NULL of a person, whose row is also the lock of their sessions.
-CHANGE: Final = """
+CHANGE: Final = f"""
     UPDATE users
     SET role = coalesce(%(role)s, role),
         active = coalesce(%(active)s, active),
-        password_hash = coalesce(%(password_hash)s, password_hash)
+        password_hash = coalesce(%(password_hash)s, password_hash),
+        name = coalesce(%(name)s, name),
+        timezone = coalesce(%(timezone)s, timezone),
+        changed_at = CASE WHEN %(permits)s THEN %(now)s ELSE changed_at END
     WHERE ledger_id = %(ledger_id)s AND id = %(user_id)s
-    RETURNING ledger_id, id, email, role, active, created_at
+    RETURNING {_COLUMNS}
 """
 
 # Replace a hash by a better one of the same password, unless the password has changed meanwhile.
@@ -82,19 +101,37 @@ REHASH: Final = """
     WHERE ledger_id = %(ledger_id)s AND id = %(user_id)s AND password_hash = %(password_hash)s
 """
 
+# End a person's sessions, but for one of them perhaps.
 REVOKE_SESSIONS: Final = """
     UPDATE refresh_tokens SET revoked_at = %(now)s
     WHERE ledger_id = %(ledger_id)s AND user_id = %(user_id)s AND revoked_at IS NULL
+        AND family_id IS DISTINCT FROM %(kept)s::uuid
+"""
+
+# Find who may come in and look after people, and wait for whoever else changes that: of two admins who are let go at
+# once, the second is seen to be the last.
+LOCK_ADMINS: Final = """
+    SELECT id FROM users WHERE ledger_id = %(ledger_id)s AND role = 'admin' AND active ORDER BY id FOR NO KEY UPDATE
 """
 
 
-async def create(connection: Connection, ledger_id: UUID, *, email: str, password: str, role: Role) -> User:
+async def create(
+    connection: Connection, ledger_id: UUID, *, email: str, password: str, role: Role, name: str = ""
+) -> User:
     """Add a person; raise EmailUnfit, PasswordTooWeak, or EmailTaken, which goes for all ledgers together."""
     address = canonical(email)
     if address is None:
         raise EmailUnfit("This is not an e-mail address.", pointer="/email")
-    passwords.check(password, email=address)
-    user = User(ledger_id=ledger_id, id=clock.fresh_id(), email=address, role=role, active=True, created_at=clock.now())
+    await asyncio.to_thread(passwords.check, password, email=address)
+    user = User(
+        ledger_id=ledger_id,
+        id=clock.fresh_id(),
+        email=address,
+        role=role,
+        active=True,
+        created_at=clock.now(),
+        name=name,
+    )
     row = msgspec.structs.asdict(user) | {"password_hash": await passwords.hashed(password)}
     if not (await connection.execute(INSERT_USER, row)).rowcount:
         raise EmailTaken("Another account has this e-mail address.", pointer="/email")
@@ -123,16 +160,53 @@ async def page(connection: Connection, ledger_id: UUID, *, after: UUID | None = 
 async def change(
     connection: Connection, ledger_id: UUID, user_id: UUID, *, role: Role | None = None, active: bool | None = None
 ) -> User:
-    """Set what is given and return the person, whose sessions end with being deactivated; raise NotFound."""
-    return await _changed(connection, ledger_id, user_id, role=role, active=active, ends_sessions=active is False)
+    """Set what is given and return the person, whose sessions end with being deactivated.
+
+    Raises NotFound, or LastAdmin when nobody would be left to look after people.
+    """
+    async with connection.transaction():
+        if role not in {None, "admin"} or active is False:
+            cursor = await connection.execute(LOCK_ADMINS, {"ledger_id": ledger_id})
+            if [row["id"] for row in await cursor.fetchall()] == [user_id]:
+                raise LastAdmin("This is the last active admin; make somebody else one first.")
+        user = await _changed(connection, ledger_id, user_id, role=role, active=active)
+        if active is False:
+            await end_sessions(connection, user)
+    return user
 
 
-async def set_password(connection: Connection, ledger_id: UUID, user_id: UUID, password: str) -> User:
-    """Give a person another password, which ends their sessions; raise NotFound or PasswordTooWeak."""
+async def describe(
+    connection: Connection, ledger_id: UUID, user_id: UUID, *, name: str | None = None, timezone: str | None = None
+) -> User:
+    """Set what a person says about themselves; raise NotFound, or UnknownTimeZone."""
+    if timezone is not None and zone(timezone) is None:
+        raise UnknownTimeZone(f"There is no time zone {timezone}.", pointer="/timezone")
+    return await _changed(connection, ledger_id, user_id, name=name, timezone=timezone)
+
+
+async def set_password(
+    connection: Connection,
+    ledger_id: UUID,
+    user_id: UUID,
+    password: str,
+    *,
+    kept: UUID | None = None,
+    pointer: str = "/password",
+) -> User:
+    """Give a person another password, which ends their sessions but `kept`; raise NotFound or PasswordTooWeak."""
     user = await by_id(connection, ledger_id, user_id)
-    passwords.check(password, email=user.email)
+    await asyncio.to_thread(passwords.check, password, email=user.email, pointer=pointer)
     password_hash = await passwords.hashed(password)
-    return await _changed(connection, ledger_id, user_id, password_hash=password_hash, ends_sessions=True)
+    async with connection.transaction():
+        user = await _changed(connection, ledger_id, user_id, password_hash=password_hash)
+        await end_sessions(connection, user, kept=kept)
+    return user
+
+
+async def end_sessions(connection: Connection, user: User, *, kept: UUID | None = None) -> None:
+    """End the sessions of a person whose row is locked, but `kept`."""
+    parameters = {"ledger_id": user.ledger_id, "user_id": user.id, "kept": kept, "now": clock.now()}
+    await connection.execute(REVOKE_SESSIONS, parameters)
 
 
 async def rehash(connection: Connection, user: User, *, password_hash: str, better: str) -> None:
@@ -150,29 +224,11 @@ def canonical(email: str) -> str | None:
         return None
 
 
-async def _changed(
-    connection: Connection,
-    ledger_id: UUID,
-    user_id: UUID,
-    *,
-    ends_sessions: bool,
-    role: Role | None = None,
-    active: bool | None = None,
-    password_hash: str | None = None,
-) -> User:
-    parameters = {
-        "ledger_id": ledger_id,
-        "user_id": user_id,
-        "role": role,
-        "active": active,
-        "password_hash": password_hash,
-        "now": clock.now(),
-    }
-    async with connection.transaction():
-        user = await _one(connection, CHANGE, parameters)
-        if ends_sessions:
-            await connection.execute(REVOKE_SESSIONS, parameters)
-    return user
+async def _changed(connection: Connection, ledger_id: UUID, user_id: UUID, **fields: object) -> User:
+    nothing = dict.fromkeys(("role", "active", "password_hash", "name", "timezone"))
+    permits = fields.get("role") is not None or fields.get("active") is not None
+    parameters = nothing | {"ledger_id": ledger_id, "user_id": user_id, "permits": permits, "now": clock.now()} | fields
+    return await _one(connection, CHANGE, parameters)
 
 
 async def _one(connection: Connection, query: str, parameters: dict[str, Any]) -> User:

@@ -82,7 +82,11 @@ def test_processes_that_start_at_once_get_the_same_secrets(tmp_path: Path) -> No
         barrier = manager.Barrier(processes)
         results = pool.starmap(_read_at_once, [(tmp_path, barrier.wait)] * processes, chunksize=1)
     assert len(set(results)) == 1
-    assert sorted(file.name for file in (tmp_path / "data" / "keys").iterdir()) == ["encryption", "secret", "signing.pem"]
+    assert sorted(file.name for file in (tmp_path / "data" / "keys").iterdir()) == [
+        "encryption",
+        "secret",
+        "signing.pem",
+    ]
 
 
 def test_a_setting_goes_before_what_an_embedded_install_made(tmp_path: Path) -> None:

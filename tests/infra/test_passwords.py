@@ -77,15 +77,14 @@ def test_a_hash_of_other_parameters_is_made_anew() -> None:
     "password",
     [
         PASSWORD,
-        "a" * PASSWORD_CHARACTERS_MIN,
-        "a" * PASSWORD_CHARACTERS_MAX,
-        "\u89c2" * PASSWORD_CHARACTERS_MAX,
-        "12345678901 \U0001f6b6",
-        "anna@example.com!",
+        "every third owl"[:PASSWORD_CHARACTERS_MIN],
+        " ".join(str(each * each) for each in range(13, 60))[:PASSWORD_CHARACTERS_MAX],
+        "\u89c2\u4f17 \u770b \u4e0d \u89c1 \u7684 \u4e1c\u897f \u5728 \u5c71\u91cc",
+        "8 owls & 13 mice \U0001f6b6",
     ],
 )
 def test_a_long_password_may_be_chosen(password: str) -> None:
-    """Length is all that is asked for: any characters, and spaces too."""
+    """Length is all that is asked for: any characters, spaces too, unless it is what everybody guesses."""
     passwords.check(password, email="anna@example.com")
 
 
@@ -98,6 +97,12 @@ def test_a_long_password_may_be_chosen(password: str) -> None:
         "e\u0308" * (PASSWORD_CHARACTERS_MIN - 1),
         "anna@example.com",
         "Anna@Example.com",
+        "anna@example.com!",
+        "a" * PASSWORD_CHARACTERS_MIN,
+        "passwordpassword",
+        "qwertyuiopasdfgh",
+        "123456789012345",
+        "iloveyou12345678",
         "a long\x00walk home",
         "a long walk home\n",
         "a long walk \x7f home",
@@ -105,7 +110,7 @@ def test_a_long_password_may_be_chosen(password: str) -> None:
     ],
 )
 def test_a_weak_password_is_refused(password: str) -> None:
-    """Too short, too long, the e-mail address, or with what cannot be typed: refused with a code and a pointer."""
+    """Too short, too long, guessed first, or with what cannot be typed: refused with a code and a pointer."""
     with pytest.raises(PasswordTooWeak) as refused:
         passwords.check(password, email="anna@example.com")
     assert (refused.value.kind, refused.value.code, refused.value.pointer) == ("rule", "password_too_weak", "/password")

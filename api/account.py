@@ -1,0 +1,100 @@
+"""The door to one's own account: what one is called, the password, and where one is signed in."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from litestar import Controller, Request, delete, get, patch, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, RequestBody
+from msgspec import UNSET, Meta, Struct, UnsetType, structs
+
+from api import problems
+from api.access import address_of, claims_of, is_person
+from api.services import Services
+from domain.values import TimeZoneName
+from infra import sessions, sign_in, users
+from infra.sessions import OpenSession
+from infra.users import User
+
+
+class ProfileChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What somebody says about themselves."""
+
+    name: Annotated[str, Meta(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")] | UnsetType = UNSET
+    timezone: TimeZoneName | UnsetType = UNSET
+
+
+class PasswordChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The password that is, and the one that is to be."""
+
+    current_password: Annotated[str, Meta(min_length=1, max_length=200)]
+    new_password: Annotated[str, Meta(min_length=1, max_length=200)]
+
+
+class AccountController(Controller):
+    """One's own account."""
+
+    path = "/auth"
+    tags = ("account",)
+    guards = (is_person,)
+
+    @get("/me", operation_id="me", responses=problems.READING_ONE)
+    async def me(self, request: Request[Any, Any, Any], services: NamedDependency[Services]) -> User:
+        """Show who is signed in."""
+        claims = claims_of(request)
+        async with services.log.pool.connection() as connection:
+            return await users.by_id(connection, claims.ledger, claims.sub)
+
+    @patch("/me", operation_id="change_me", responses=problems.ACCOUNT)
+    async def change(
+        self, data: RequestBody[ProfileChange], request: Request[Any, Any, Any], services: NamedDependency[Services]
+    ) -> User:
+        """Set what one is called, and in which time zone one lives."""
+        claims = claims_of(request)
+        said = {name: value for name, value in structs.asdict(data).items() if value is not UNSET}
+        async with services.log.pool.connection() as connection:
+            return await users.describe(connection, claims.ledger, claims.sub, **said)
+
+    @post("/password", operation_id="change_password", status_code=204, responses=problems.GUESSING)
+    async def change_password(
+        self, data: RequestBody[PasswordChange], request: Request[Any, Any, Any], services: NamedDependency[Services]
+    ) -> None:
+        """Choose another password, which ends one's other sessions."""
+        claims = claims_of(request)
+        async with services.log.pool.connection() as connection:
+            user = await users.by_id(connection, claims.ledger, claims.sub)
+        await sign_in.change_password(
+            services.log.pool,
+            services.keys,
+            user,
+            current=data.current_password,
+            new=data.new_password,
+            address=address_of(request),
+            session=claims.sid,
+        )
+
+    @get("/sessions", operation_id="list_sessions", responses=problems.READING)
+    async def browse(self, request: Request[Any, Any, Any], services: NamedDependency[Services]) -> list[OpenSession]:
+        """List where one is signed in, the last used first; addresses are networks, programs are families."""
+        claims = claims_of(request)
+        async with services.log.pool.connection() as connection:
+            found = await sessions.of_person(connection, claims.ledger, claims.sub)
+        return [structs.replace(each, current=each.id == claims.sid) for each in found]
+
+    @delete("/sessions/{session_id:uuid}", operation_id="end_session", responses=problems.READING_ONE)
+    async def end(
+        self, session_id: FromPath[UUID], request: Request[Any, Any, Any], services: NamedDependency[Services]
+    ) -> None:
+        """Sign out of one session; its access token ends within seconds."""
+        claims = claims_of(request)
+        async with services.log.pool.connection() as connection:
+            await sessions.end_one(connection, claims.ledger, claims.sub, session_id)
+            await services.revocations.refresh(connection)
+
+    @delete("/sessions", operation_id="end_sessions", responses=problems.READING)
+    async def end_others(self, request: Request[Any, Any, Any], services: NamedDependency[Services]) -> None:
+        """Sign out of all sessions but this one."""
+        claims = claims_of(request)
+        async with services.log.pool.connection() as connection:
+            await sessions.end_others(connection, claims.ledger, claims.sub, kept=claims.sid)
+            await services.revocations.refresh(connection)

@@ -1,0 +1,75 @@
+"""Who has changed lately: what a process has to know of access tokens that say too much by now.
+
+An access token says what its owner may do, for a quarter of an hour. Whose role changed since, who was deactivated, and
+which sessions ended are short lists, which each process reads again every second; a request looks into them, and not
+into the database. What a list has lost no token can say any more.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+import psycopg
+import structlog
+from msgspec import structs
+from psycopg_pool import PoolTimeout
+
+from infra import clock
+from infra.access_tokens import ACCESS_TOKEN_SECONDS, Claims, TokenRefused
+from infra.database import Connection, Pool
+from infra.users import Role
+
+READ_EVERY_SECONDS: Final = 1.0
+CLOCK_DIFFERENCE_SECONDS_MAX: Final = 60
+"""How much longer than a token is valid a change is kept in mind, for clocks that differ."""
+
+# Whose role was set or who was deactivated within the life of a token.
+READ_CHANGED: Final = """
+    SELECT id, role, active FROM users WHERE ledger_id = %(ledger_id)s AND changed_at > %(since)s
+"""
+
+READ_ENDED: Final = """
+    SELECT DISTINCT family_id FROM refresh_tokens WHERE ledger_id = %(ledger_id)s AND revoked_at > %(since)s
+"""
+
+log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
+
+
+class Revocations:
+    """What was taken back of the access tokens of one ledger that may still be valid."""
+
+    def __init__(self, ledger_id: UUID) -> None:
+        """Begin with nothing taken back."""
+        self.ledger_id: Final = ledger_id
+        self._roles: Mapping[UUID, Role | None] = {}
+        self._ended: frozenset[UUID] = frozenset()
+
+    def checked(self, claims: Claims) -> Claims:
+        """Return claims with the role that their owner has by now; raise TokenRefused for who is out."""
+        if claims.sid in self._ended:
+            raise TokenRefused("session ended")
+        role = self._roles.get(claims.sub, claims.role)
+        if role is None:
+            raise TokenRefused("deactivated")
+        return claims if role == claims.role else structs.replace(claims, role=role)
+
+    async def refresh(self, connection: Connection) -> None:
+        """Read again who has changed."""
+        since = clock.now() - timedelta(seconds=ACCESS_TOKEN_SECONDS + CLOCK_DIFFERENCE_SECONDS_MAX)
+        asked = {"ledger_id": self.ledger_id, "since": since}
+        changed = await (await connection.execute(READ_CHANGED, asked)).fetchall()
+        ended = await (await connection.execute(READ_ENDED, asked)).fetchall()
+        self._roles = {row["id"]: row["role"] if row["active"] else None for row in changed}
+        self._ended = frozenset(row["family_id"] for row in ended)
+
+    async def follow(self, pool: Pool) -> None:
+        """Refresh every second, until cancelled."""
+        while True:
+            await asyncio.sleep(READ_EVERY_SECONDS)
+            try:
+                async with pool.connection() as connection:
+                    await self.refresh(connection)
+            except (OSError, psycopg.Error, PoolTimeout) as error:
+                log.warning("revocations are not read", error=type(error).__name__)
