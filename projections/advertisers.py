@@ -6,6 +6,7 @@ from uuid import UUID
 
 from msgspec import structs
 from sqlalchemy import BigInteger, Column, DateTime, Integer, Table, Text, Uuid
+from sqlalchemy.dialects.postgresql import JSONB
 
 from domain.advertiser import funds_after, without_contact
 from domain.decider import begun, named_fields
@@ -40,6 +41,8 @@ advertisers = Table(
     Column("email", Text),
     Column("phone", Text),
     Column("status", Text, nullable=False),
+    Column("attribution_window", JSONB, nullable=False),
+    Column("click_id_parameter", Text),
     Column("currency", Text),
     Column("funds_micros", BigInteger),
     Column("legal_hold", Text),

@@ -20,6 +20,8 @@ ADVERTISER: Final[dict[str, Any]] = {
     "email": "ads@northwind.example",
     "phone": "+44 (20) 7946-0000",
     "status": "active",
+    "attribution_window": {"value": 2, "unit": "week"},
+    "click_id_parameter": "ledger_click",
 }
 OTHER_ADVERTISER: Final[dict[str, Any]] = {
     "name": "Östwind",
@@ -27,6 +29,8 @@ OTHER_ADVERTISER: Final[dict[str, Any]] = {
     "email": None,
     "phone": None,
     "status": "inactive",
+    "attribution_window": {"value": 30, "unit": "day"},
+    "click_id_parameter": None,
 }
 
 CAMPAIGN: Final[dict[str, Any]] = {
@@ -53,6 +57,16 @@ CAMPAIGN: Final[dict[str, Any]] = {
     "keywords": ["boots"],
     "categories": ["shoes"],
     "blocked_categories": ["gambling"],
+    "excluded_targeting": [{"country": "CN", "region": None, "cities": ["北京"], "postcodes": ["SW1*", "10 115"]}],
+    "page_categories": ["IAB18", "IAB7-1"],
+    "languages": ["zh-Hans", "en"],
+    "device_types": ["mobile", "connected_tv"],
+    "domains": ["news.example", "xn--bcher-kva.example"],
+    "excluded_domains": ["sports.news.example"],
+    "key_values": {"seat": ["A", "B"], "Größe": ["42"]},
+    "time_slots": [{"start": "22:00", "end": "06:30"}],
+    "weekdays": ["friday", "saturday"],
+    "time_basis": "viewer",
     "weight": 1_000,
     "rotation": "optimise",
     "competitive_exclusion": ["shoes", "Schuhe"],
@@ -80,6 +94,16 @@ OTHER_CAMPAIGN: Final[dict[str, Any]] = {
     "keywords": [],
     "categories": [],
     "blocked_categories": [],
+    "excluded_targeting": [],
+    "page_categories": [],
+    "languages": [],
+    "device_types": [],
+    "domains": [],
+    "excluded_domains": [],
+    "key_values": {},
+    "time_slots": [],
+    "weekdays": [],
+    "time_basis": "campaign",
     "weight": 2,
     "rotation": "weight",
     "competitive_exclusion": [],
@@ -154,6 +178,8 @@ SLOT: Final[dict[str, Any]] = {
     "max_rating": "over_12",
     "hold_seconds": 5,
     "token_seconds": 3_600,
+    "traffic": "browser",
+    "click_without_impression": "invalid",
     "status": "active",
 }
 OTHER_SLOT: Final[dict[str, Any]] = {
@@ -166,12 +192,20 @@ OTHER_SLOT: Final[dict[str, Any]] = {
     "max_rating": "mature",
     "hold_seconds": 60,
     "token_seconds": 86_400,
+    "traffic": "any",
+    "click_without_impression": "counted",
     "status": "inactive",
 }
 
 # What is listed where, its command, what else it takes and shows, and every field of it twice.
 THINGS: Final[dict[str, tuple[str, str | None, set[str], dict[str, Any], dict[str, Any]]]] = {
-    "advertisers": ("CreateAdvertiser", None, {"currency", "funds_micros", "legal_hold", "erased_at"}, ADVERTISER, OTHER_ADVERTISER),
+    "advertisers": (
+        "CreateAdvertiser",
+        None,
+        {"currency", "funds_micros", "legal_hold", "erased_at"},
+        ADVERTISER,
+        OTHER_ADVERTISER,
+    ),
     "campaigns": ("CreateCampaign", "advertiser_id", {"status"}, CAMPAIGN, OTHER_CAMPAIGN),
     "creatives": ("CreateCreative", "campaign_id", {"status", "review", "denial_reason"}, CREATIVE, OTHER_CREATIVE),
     "slots": ("CreateSlot", None, {"keys"}, SLOT, OTHER_SLOT),
@@ -247,6 +281,9 @@ def test_the_life_of_a_creative(world: World) -> None:
     world.post(f"{path}/submit", expect=200)
     world.post(f"{path}/deny", expect=200, reason="Too loud")
     assert (world.get(path)["review"], world.get(path)["denial_reason"]) == ("denied", "Too loud")
+    assert world.post(f"{path}/approve", expect=409)["code"] == "content_not_affirmed"
+    affirmed = {"content_rating": {"no_prohibited_content": True}}
+    assert world.admin.patch(f"/api/v1/{path}", json=affirmed).status_code == 200
     world.post(f"{path}/approve", expect=200)
     world.post(f"{path}/activate", expect=200)
     assert world.admin.patch(f"/api/v1/{path}", json={"click_url": "https://new.example/"}).status_code == 200
