@@ -1,20 +1,22 @@
 """The door of ad slots: what became of a creative. An answer means that it is durable."""
 
+import re
 from datetime import UTC, datetime, time, timedelta
 from typing import Annotated, Any, Final, Literal
 
 from litestar import Controller, Request, Response, get, head, post
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import PathParameter, RequestBody
+from litestar.params import PathParameter, QueryParameter, RequestBody
 from litestar.response.base import ASGIResponse
 from litestar.types import HTTPScope
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from api import problems
 from api.decisions import SLOT_KEY, slot_of
+from api.senders import Sender, delivered, sender_of
 from api.services import Services, services_of
 from domain.budget import DeliveryKind
-from domain.delivery import Delivery, Settled, Ticket
+from domain.delivery import PLAYBACK, Delivery, Settled, Ticket
 from domain.errors import DateOutOfRange, NotFound, TimeClaimRefused
 from domain.values import DATE_MIN
 from infra import clock, metrics
@@ -34,7 +36,7 @@ PIXEL: Final = bytes.fromhex("47494638396101000100800000000000ffffff21f904010000
 Token = Annotated[str, PathParameter(max_length=TOKEN_CHARACTERS_MAX, description="As the decision gave it.")]
 
 # Whatever is kept on the way would be a beacon that never arrives.
-_NEVER_KEPT: Final = {"Cache-Control": "no-store", "Access-Control-Allow-Origin": "*"}
+_NEVER_KEPT: Final = {"Cache-Control": "no-store"}
 _EMPTY_ANSWER: Final = ASGIResponse(status_code=204, headers=_NEVER_KEPT)
 _PIXEL_ANSWER: Final = ASGIResponse(body=PIXEL, media_type="image/gif", headers=_NEVER_KEPT)
 """Made once: making a response costs a beacon 12 of 100 microseconds."""
@@ -46,7 +48,11 @@ _ANSWERS: Final = {
     204: ResponseSpec(None, description="It is durable."),
 }
 
-_PREFETCH_HEADERS: Final = frozenset({b"sec-purpose", b"purpose", b"x-purpose", b"x-moz"})
+ErrorCode = Annotated[
+    str | None,
+    QueryParameter(max_length=100, description="VAST's error code, if the player has put it in place of the macro."),
+]
+_REPORTED_BY_PLAYERS: Final = frozenset({*PLAYBACK, "click"})
 
 
 class ClaimedToken(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -79,7 +85,7 @@ class BeaconResults(Struct, frozen=True, kw_only=True):
 
 
 class BeaconController(Controller):
-    """Reporting impressions, views and clicks."""
+    """Reporting impressions, views, playback and clicks."""
 
     tags = ("ad slots",)
 
@@ -103,8 +109,19 @@ class BeaconController(Controller):
             raise NotFound("creative", ticket.creative_id)
         return Response(b"", status_code=302, headers={**_NEVER_KEPT, "Location": target})
 
+    @get("/t/{token:str}", operation_id="record_playback", responses=_ANSWERS | problems.BEACON)
+    async def playback(self, token: Token, request: Request[Any, Any, Any], code: ErrorCode = None) -> ASGIResponse:
+        """Record what a player reports: how far it has played, a click that it leads on itself, or that it failed."""
+        services = services_of(request)
+        kind, _ = services.beacon_tokens.verify(token)
+        if kind not in _REPORTED_BY_PLAYERS:
+            raise TokenForged
+        return await record(services, request.scope, kind, token, error_code=_error_code(code))
+
     @head(
-        ["/i/{token:str}", "/v/{token:str}", "/c/{token:str}"], operation_id="look_at_beacon", include_in_schema=False
+        ["/i/{token:str}", "/v/{token:str}", "/c/{token:str}", "/t/{token:str}"],
+        operation_id="look_at_beacon",
+        include_in_schema=False,
     )
     async def look(self, token: Token) -> Response[None]:  # noqa: ARG002  a look at a beacon is none
         """Record nothing."""
@@ -120,13 +137,13 @@ class BeaconController(Controller):
     async def events(self, data: RequestBody[BeaconBatch], request: Request[Any, Any, Any]) -> BeaconResults:
         """Record up to 1,000 beacons at once."""
         services = services_of(request)
-        now = clock.now()
+        now, sender = clock.now(), sender_of(services, request.scope)
         if any(isinstance(token, ClaimedToken) for token in data.tokens):
             slot_of(request, services)
         results: list[BeaconResult | None] = []
         deliveries: list[Delivery] = []
         for token in data.tokens:
-            delivery = _read(services, token, now)
+            delivery = _read(services, sender, token, now)
             results.append(delivery if isinstance(delivery, BeaconResult) else None)
             if isinstance(delivery, Delivery):
                 deliveries.append(delivery)
@@ -134,22 +151,29 @@ class BeaconController(Controller):
         return BeaconResults(results=[result or _result(next(settled)) for result in results])
 
 
-async def record(services: Services, scope: HTTPScope, kind: DeliveryKind, token: str) -> ASGIResponse:
-    """Record an impression or a view, and return an answer without content, or an image for who accepts one."""
-    await _record_one(services, scope, kind, token)
+async def record(
+    services: Services, scope: HTTPScope, kind: DeliveryKind, token: str, *, error_code: int | None = None
+) -> ASGIResponse:
+    """Record an impression, a view or playback; return an answer without content, or an image for who accepts one."""
+    await _record_one(services, scope, kind, token, error_code)
     wants_image = any(name == b"accept" and b"image/" in value for name, value in scope["headers"])
     return _PIXEL_ANSWER if wants_image else _EMPTY_ANSWER
 
 
-async def _record_one(services: Services, scope: HTTPScope, kind: DeliveryKind, token: str) -> Ticket:
+async def _record_one(
+    services: Services, scope: HTTPScope, kind: DeliveryKind, token: str, error_code: int | None = None
+) -> Ticket:
     of_kind, ticket = services.beacon_tokens.verify(token)
     if of_kind != kind:
         raise TokenForged
-    if any(name in _PREFETCH_HEADERS for name, _ in scope["headers"]):
-        metrics.beacon_counter(kind, "prefetch").inc()
-        return ticket
-    await _record(services, [Delivery(kind=kind, ticket=ticket, occurred_at=clock.now())])
+    delivery = delivered(services, sender_of(services, scope), kind, ticket, clock.now())
+    await _record(services, [delivery if error_code is None else structs.replace(delivery, error_code=error_code)])
     return ticket
+
+
+def _error_code(said: str | None) -> int | None:
+    """Return VAST's error code, or None for a macro that was left as it is."""
+    return int(said) if said is not None and re.fullmatch("[0-9]{1,3}", said) else None
 
 
 async def _record(services: Services, deliveries: list[Delivery]) -> tuple[Settled | None, ...]:
@@ -161,7 +185,7 @@ async def _record(services: Services, deliveries: list[Delivery]) -> tuple[Settl
     return outcomes
 
 
-def _read(services: Services, token: str | ClaimedToken, now: datetime) -> Delivery | BeaconResult:
+def _read(services: Services, sender: Sender, token: str | ClaimedToken, now: datetime) -> Delivery | BeaconResult:
     text, occurred_at = (token, now) if isinstance(token, str) else (token.token, token.occurred_at)
     try:
         kind, ticket = services.beacon_tokens.verify(text)
@@ -172,7 +196,7 @@ def _read(services: Services, token: str | ClaimedToken, now: datetime) -> Deliv
         return BeaconResult(result="refused", code=TimeClaimRefused.code)
     if occurred_at < CLAIM_MIN:
         return BeaconResult(result="refused", code=DateOutOfRange.code)
-    return Delivery(kind=kind, ticket=ticket, occurred_at=occurred_at.astimezone(UTC))
+    return delivered(services, sender, kind, ticket, occurred_at.astimezone(UTC))
 
 
 def _result(settled: Settled | None) -> BeaconResult:

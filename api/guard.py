@@ -1,4 +1,4 @@
-"""The guard of the ad doors: whoever asks more often than is allowed is told when to come back, and all make room."""
+"""The guard of the ad doors: open to scripts of every page, and whoever asks too often is told when to come back."""
 
 import os
 from collections.abc import Callable
@@ -6,6 +6,7 @@ from contextlib import suppress
 from http import HTTPStatus
 from time import monotonic
 from typing import Final
+from urllib.parse import parse_qsl
 
 import msgspec
 from granian.utils.proxies import wrap_asgi_with_proxy_headers
@@ -23,6 +24,13 @@ CROWDED_SHARE: Final = 0.75
 
 _OPEN_FILES: Final = "/dev/fd"
 _CLOSE: Final = (b"connection", b"close")
+_OPEN: Final = (b"access-control-allow-origin", b"*")
+_OPEN_TO_WHAT: Final = [
+    (b"access-control-allow-methods", b"GET, HEAD, POST"),
+    (b"access-control-allow-headers", b"authorization, content-type"),
+    (b"access-control-max-age", b"86400"),
+]
+"""Every page may ask, for nothing of a browser's own is believed here: no cookie, only what a page has to know."""
 
 
 def guarded(app: ASGIApp, limits: RateLimits, *, connections_max: int) -> ASGIApp:
@@ -35,12 +43,14 @@ def guarded(app: ASGIApp, limits: RateLimits, *, connections_max: int) -> ASGIAp
 
     async def guard(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == ScopeType.HTTP and _is_ad_door(scope["path"]):
-            if crowded():
-                send = _closing(send)
+            send = _adding([_OPEN, _CLOSE] if crowded() else [_OPEN], send)
             try:
                 limits.count(_key(scope) if limits.counts_keys else "", scope["client"][0] if scope["client"] else "")
             except RateExceeded as exceeded:
                 await _refuse(send, exceeded)
+                return
+            if scope["method"] == "OPTIONS":
+                await _open(send)
                 return
         await app(scope, receive, send)
 
@@ -64,6 +74,8 @@ def _is_ad_door(path: str) -> bool:
 def _key(scope: HTTPScope) -> str:
     """Return the key of a request however it is spelled: see `access.bearer`."""
     said = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+    if not said and scope["query_string"]:  # players cannot set headers
+        return dict(parse_qsl(scope["query_string"].decode("latin-1"))).get("key", "").strip()
     return said.decode("latin-1").partition(" ")[2].strip()
 
 
@@ -82,13 +94,19 @@ def _crowds(many: int) -> Callable[[], bool]:
     return crowded
 
 
-def _closing(send: Send) -> Send:
-    async def send_last(message: Message) -> None:
+def _adding(headers: list[tuple[bytes, bytes]], send: Send) -> Send:
+    async def send_with(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], _CLOSE]
+            message["headers"] = [*message["headers"], *headers]
         await send(message)
 
-    return send_last
+    return send_with
+
+
+async def _open(send: Send) -> None:
+    """Say what a page may ask (CORS, Fetch standard, 3.3)."""
+    await send({"type": "http.response.start", "status": HTTPStatus.NO_CONTENT, "headers": _OPEN_TO_WHAT})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _refuse(send: Send, exceeded: RateExceeded) -> None:
@@ -97,7 +115,6 @@ async def _refuse(send: Send, exceeded: RateExceeded) -> None:
         (b"content-type", PROBLEM_JSON.encode()),
         (b"content-length", str(len(body)).encode()),
         (b"retry-after", str(exceeded.retry_after_seconds).encode()),
-        (b"access-control-allow-origin", b"*"),
     ]
     await send({"type": "http.response.start", "status": HTTPStatus.TOO_MANY_REQUESTS, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -233,7 +233,7 @@ def _as_csv(query: DeliveryQuery, lines: list[DeliveryReport], following: str | 
     rows.writeheader()
     for line in lines:
         fields = structs.asdict(line)
-        reasons = {name: _counts(fields[name] or {}) for name in ("unbilled", "progress", "no_fill")}
+        reasons = {name: _counts(value) for name, value in fields.items() if isinstance(value, dict)}
         times = {name: moment.isoformat() for name in ("hour", "day") if (moment := fields[name]) is not None}
         rows.writerow(fields | times | reasons)
     headers = {"Content-Disposition": 'attachment; filename="delivery.csv"'}

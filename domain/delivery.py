@@ -10,6 +10,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from domain.basis import Basis
 from domain.books import Books
 from domain.budget import Budget, DeliveryKind, PlaybackKind, price_of
 from domain.events import (
@@ -46,7 +47,10 @@ EVENT_OF: Final[Mapping[DeliveryKind, type[DeliveryEvent]]] = {
 
 
 class Ticket(Struct, frozen=True, kw_only=True, array_like=True):
-    """What a decision promised, as its signed tokens carry it; array-like because tokens travel in URLs."""
+    """What a decision promised, as its signed tokens carry it; array-like because tokens travel in URLs.
+
+    The basis of the decision stands last: only tokens of impressions carry it.
+    """
 
     decision_id: UUID
     campaign_id: UUID
@@ -65,6 +69,7 @@ class Ticket(Struct, frozen=True, kw_only=True, array_like=True):
     test: bool
     campaign_cap: Cap | None = None
     creative_cap: Cap | None = None
+    basis: Basis | None = None
 
 
 class Delivery(Struct, frozen=True, kw_only=True):
@@ -223,6 +228,7 @@ def _event(delivery: Delivery, price_micros: int, reason: str | None) -> Deliver
         reason=reason,
         rules=RULES,
         **({"code": delivery.error_code} if delivery.kind == "error" else {}),
+        **({"basis": ticket.basis} if delivery.kind == "impression" and ticket.basis is not None else {}),
     )
 
 

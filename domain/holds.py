@@ -35,11 +35,15 @@ CLOCKS_SECONDS: Final = 1.0
 
 
 class _Lot:
-    """One campaign's leased impressions: `leased` as the ledger last said, of which some are held, the rest free."""
+    """One campaign's leased impressions: `leased` as the ledger last said, of which some are held, the rest free.
 
-    __slots__ = ("ask_at", "elsewhere", "free", "held", "leased", "patience", "rate", "rated_at", "taken")
+    Of `at_once` half were asked for by one request, and could not be had.
+    """
+
+    __slots__ = ("ask_at", "at_once", "elsewhere", "free", "held", "leased", "patience", "rate", "rated_at", "taken")
 
     def __init__(self) -> None:
+        self.at_once = 0
         self.leased = 0
         self.free = 0
         self.held = 0
@@ -89,6 +93,11 @@ class Holds:
         lot = self._lots.get(campaign_id)
         return 0.0 if lot is None or lot.leased <= 0 else min(lot.held / lot.leased, 1.0)
 
+    def may_take(self, campaign_id: UUID, *, tick: float) -> bool:
+        """Tell what `take` would, and hold nothing."""
+        lot = self._lots.get(campaign_id)
+        return lot is not None and lot.free > 0 and tick < self._valid_until
+
     def take(self, campaign_id: UUID, decision_id: UUID, *, tick: float, hold_seconds: int) -> bool:
         """Hold one impression for a decision; False when none is free, or the leases are over."""
         lot = self._lots.get(campaign_id)
@@ -103,6 +112,24 @@ class Holds:
         self._open[decision_id] = campaign_id
         heapq.heappush(self._expiries, (tick + hold_seconds + CLOCKS_SECONDS, decision_id))
         return True
+
+    def take_all(self, campaign_id: UUID, decisions: Mapping[UUID, int], *, tick: float) -> bool:
+        """Hold an impression for each of these decisions, for so many seconds, or none for any of them."""
+        taken: list[UUID] = []
+        for decision_id, hold_seconds in decisions.items():
+            if not self.take(campaign_id, decision_id, tick=tick, hold_seconds=hold_seconds):
+                break
+            taken.append(decision_id)
+        else:
+            return True
+        for decision_id in taken:
+            self.give_back(decision_id)
+        lot = self._lots.get(campaign_id)
+        if lot is not None:
+            # Who has less than half of what it wants asks for more.
+            lot.at_once = 2 * len(decisions)
+            self._asking.add(campaign_id)
+        return False
 
     def give_back(self, decision_id: UUID) -> None:
         """Free the impression of a decision that nobody was told of; to be called before the next await."""
@@ -215,7 +242,7 @@ class Holds:
         lot.rated_at, lot.taken = tick, 0
         if campaign_id not in self._stocked:
             return 0
-        return max(STOCK_IMPRESSIONS_MIN, int(lot.rate * STOCK_SECONDS))
+        return max(STOCK_IMPRESSIONS_MIN, lot.at_once, int(lot.rate * STOCK_SECONDS))
 
     def _expire(self, tick: float) -> None:
         while self._expiries and self._expiries[0][0] <= tick:

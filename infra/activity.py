@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from domain.budget import DeliveryKind
 from infra import clock
 from infra.rate_limits import Rates, SharedCounts, rates
+from infra.settings import Settings
 from infra.throttle import network_of
 
 
@@ -36,3 +37,12 @@ class Activity:
         second = clock.second()
         counts = [self._counts.add(name, whom, second // seconds) - most for name, most, seconds in of_kind]
         return max(counts) > 0
+
+
+def activity_of(found: Settings, counts: SharedCounts) -> Activity:
+    """Return what counts as the settings say; raise RatesUnreadable."""
+    return Activity(
+        {"impression": found.impressions_per_viewer, "click": found.clicks_per_viewer},
+        {"impression": found.impressions_per_address, "click": found.clicks_per_address},
+        counts,
+    )

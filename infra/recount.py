@@ -57,6 +57,9 @@ COUNTS: Final = ("impressions", "views", "clicks", "spent_micros")
 PLAYED: Final = {kind.replace("_recorded", "s"): kind for kind in PLAYBACK}
 """The types of what players report, by the names under which reports count them."""
 
+INVALID: Final = 16
+"""How far the numbers of invalid deliveries are from those of valid ones."""
+
 NO_DAY: Final = "0001-01-01"
 IMPRESSIONS_PER_CPM: Final = 1_000
 
@@ -97,6 +100,10 @@ class Deliveries:
             sums[-1] += count * int.from_bytes(hashed[at * 16 : at * 16 + 8], "little")
 
 
+def _is_invalid(event: Mapping[str, Any]) -> bool:
+    return (event.get("reason") or "").startswith("invalid:")
+
+
 def add_playback(said: Deliveries, group: Group, hour: str, row: Mapping[str, Any]) -> None:
     """Add what players reported, as a row of a report says it; what is not there was not reported."""
     for name, kind in PLAYED.items():
@@ -116,24 +123,29 @@ class Streams:
             for _ in range(BUCKETS)
         ]
 
-    def add(self, position: int, stream: str, version: int, kind: int) -> None:
-        """Note an entry; `kind` is that of a delivery, or 0."""
+    def add(self, position: int, stream: str, version: int, event: Mapping[str, Any]) -> None:
+        """Note an entry with its event, of which counts what kind of delivery it is, and whether it is invalid."""
         name = blake2b(stream.encode(), digest_size=16).digest()
-        self._buckets[name[0] % BUCKETS].write(self._record.pack(name, position, version, kind))
+        code = DELIVERIES.get(event["type"], 0)
+        code += INVALID if code and _is_invalid(event) else 0
+        self._buckets[name[0] % BUCKETS].write(self._record.pack(name, position, version, code))
 
     def finish(self, report: Report) -> None:
-        """Check that every stream's versions are 1, 2, 3 and so on, and that it has each kind of delivery once."""
+        """Check that every stream's versions are 1, 2, 3 and so on, and that it has each kind of delivery once.
+
+        Before that, it may have been there once as an invalid one.
+        """
         for bucket in self._buckets:
             bucket.seek(0)
             last: dict[bytes, tuple[int, int]] = {}
-            for name, position, version, kind in self._records(bucket):
+            for name, position, version, code in self._records(bucket):
                 before, seen = last.get(name, (0, 0))
                 if version != before + 1:
                     detail = f"version {version} of its stream follows version {before}"
                     report.wrong("structure", detail, position)
-                if kind and seen >> kind & 1:
+                if code and (seen >> code & 1 or seen >> code % INVALID & 1):
                     report.wrong("money", "the same delivery was counted before", position)
-                last[name] = (version, seen | 1 << kind)
+                last[name] = (version, seen | 1 << code)
             report.checked["structure"] += len(last)
 
     def close(self) -> None:
@@ -169,7 +181,7 @@ class Recount:
             event = said["event"]
             kind = event["type"]
             recorded_at = datetime.fromisoformat(said["recorded_at"])
-            self._streams.add(position, said["stream"], said["version"], DELIVERIES.get(kind, 0))
+            self._streams.add(position, said["stream"], said["version"], event)
             if kind not in TYPES:
                 self._report.wrong("structure", f"an event of the type {kind} is not known", position)
             if recorded_at < self._time:
@@ -274,7 +286,7 @@ class Recount:
         if billed:
             self._check_price(position, campaign, event)
             self._draw(position, event)
-        self._count(campaign, said["recorded_at"], kind, billed=billed, spent=spent)
+        self._count(campaign, said["recorded_at"], 0 if _is_invalid(event) else kind, billed=billed, spent=spent)
         campaign["position"] = position
         if billed:
             self._check_limits(position, campaign)
@@ -317,12 +329,13 @@ class Recount:
             self._report.wrong("money", f"{detail} are more than its funds, {funds['budget_micros']:,}", position)
 
     def _count(self, campaign: Campaign, recorded_at: str, kind: int, *, billed: bool, spent: int) -> None:
+        """Count a delivery of a kind, or an invalid one as 0."""
         day = self._day(recorded_at, campaign["timezone"])
         if day > campaign["day"]:
             campaign.update(dict.fromkeys(TODAY, 0), day=day)
         if kind == DELIVERIES["view_recorded"]:
             campaign["views"] += 1
-        elif kind <= DELIVERIES["click_recorded"]:
+        elif 0 < kind <= DELIVERIES["click_recorded"]:
             name = "impressions" if kind == DELIVERIES["impression_recorded"] else "clicks"
             campaign[name] += 1
             campaign[f"day_{name}"] += 1

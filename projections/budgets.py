@@ -16,7 +16,7 @@ from domain.values import local_date
 from infra.database import Connection
 from infra.event_log import CATALOGUE, Recorded, decode_entry
 from infra.tables import metadata
-from projections.counting import DELIVERIES, Counting, Cut, Span, conditions, counted, parameters, row_of
+from projections.counting import DELIVERIES, VALID, Counting, Cut, Span, conditions, counted, parameters, row_of
 from projections.rows import ReadModel, load, subject_of, upsert
 
 spendings = Table(
@@ -79,7 +79,10 @@ class SpendingRow(Struct, frozen=True, kw_only=True):
 
 
 class Spent(Struct, frozen=True, kw_only=True):
-    """What a campaign's deliveries of one quarter of an hour come to; of the last: its position, and when it came."""
+    """What a campaign's deliveries of one quarter of an hour come to; of the last: its position, and when it came.
+
+    Of those that are invalid no more is told.
+    """
 
     campaign_id: UUID
     position: int
@@ -228,7 +231,8 @@ async def tally(connection: Connection, span: Span) -> list[Recorded | Spent]:
             await connection.execute(_COMMANDS.format(conditions(span, KEY)).encode(), parameters(span))
         ).fetchall()
     ]
-    lines = counted(span, KEY, cut=_CUT, text_by=_TEXT_BY, fields="campaign_id uuid", by=_BY, columns=3)
+    fields = "campaign_id uuid, reason text"
+    lines = counted(span, KEY, cut=_CUT, text_by=_TEXT_BY, fields=fields, by=_BY, columns=3, counts=VALID)
     statement = f"SELECT coalesce(json_agg(lines), '[]')::text AS spent FROM ({lines}) AS lines"
     row = await row_of(connection, statement, {**parameters(span), "commands": [each.position for each in said]})
     return sorted([*said, *_decode(row["spent"])], key=lambda each: each.position)

@@ -181,10 +181,10 @@ _TEXTS: Final = """
 # What lacks what every delivery has is not counted: null is refused by the columns of the read models.
 _COUNTED: Final = """
     SELECT {by},
-        coalesce(sum(n) FILTER (WHERE event.type = 'impression_recorded'), 0) AS impressions,
+        coalesce(sum(n) FILTER (WHERE event.type = 'impression_recorded' AND {counts}), 0) AS impressions,
         coalesce(sum(n) FILTER (WHERE event.type = 'impression_recorded' AND billed), 0) AS billed_impressions,
-        coalesce(sum(n) FILTER (WHERE event.type = 'view_recorded'), 0) AS views,
-        coalesce(sum(n) FILTER (WHERE event.type = 'click_recorded'), 0) AS clicks,
+        coalesce(sum(n) FILTER (WHERE event.type = 'view_recorded' AND {counts}), 0) AS views,
+        coalesce(sum(n) FILTER (WHERE event.type = 'click_recorded' AND {counts}), 0) AS clicks,
         coalesce(sum(n) FILTER (WHERE event.type = 'click_recorded' AND billed), 0) AS billed_clicks,
         {playback},
         CASE WHEN bool_and(event.type IS NOT NULL AND billed IS NOT NULL AND price_micros IS NOT NULL)
@@ -204,12 +204,27 @@ _PLAYED: Final = ", ".join(
 )
 
 
-def counted(span: Span, key: str, *, cut: Cut, text_by: Sequence[str], fields: str, by: str, columns: int) -> str:
+VALID: Final = "coalesce(reason, '') NOT LIKE 'invalid:%%'"
+"""What tells the deliveries that are valid, where `reason` is one of the fields."""
+
+
+def counted(
+    span: Span,
+    key: str,
+    *,
+    cut: Cut,
+    text_by: Sequence[str],
+    fields: str,
+    by: str,
+    columns: int,
+    counts: str = "TRUE",
+) -> str:
     """Return the statement that counts the deliveries of a range, for the parameters of `parameters`.
 
     `text_by` is what deliveries are grouped by before they are parsed, made of `position`, `recorded_at` and `occurred`
     (the start of that hour, or the exact time). `fields` are those that are parsed, and their types. `by` is what a
-    group has: as many columns as `columns` says are what it is grouped by, and the others are sums.
+    group has: as many columns as `columns` says are what it is grouped by, and the others are sums. What
+    does not fulfil `counts` is no impression, view or click.
     """
     types = ", ".join(f"'{tag(kind)}'" for kind in DELIVERIES)
     texts = _TEXTS
@@ -218,6 +233,7 @@ def counted(span: Span, key: str, *, cut: Cut, text_by: Sequence[str], fields: s
     return _COUNTED.format(
         by=by,
         playback=_PLAYED,
+        counts=counts,
         fields=fields,
         text_by=", ".join(text_by),
         text_group=_numbers(len(text_by) + 1),

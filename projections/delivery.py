@@ -75,9 +75,10 @@ class DeliveryRow(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class DeliveryReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A line of the report: the dimensions that were asked for, and counts and money of what they have in common.
 
-    `progress` says how often players reported each point of video and audio, and the rate how many of the started were
-    completed. Where nothing was delivered there is no currency. Requests are creatives asked for; fills are those that
-    were found.
+    Impressions, views, clicks and `progress` are net: valid. Gross is with those that are invalid, which are told by
+    their reasons, as is what was valid and not billed. `progress` says how often players reported each point of video
+    and audio, and the rate how many of the started were completed. Where nothing was delivered there is no currency.
+    Requests are creatives asked for; fills are those that were found.
     """
 
     hour: datetime | None = None
@@ -93,9 +94,16 @@ class DeliveryReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     impressions: int
     billed_impressions: int
     unbilled: dict[str, int]
+    gross_impressions: int
+    invalid: dict[str, int]
     views: int
+    gross_views: int
+    invalid_views: dict[str, int]
     clicks: int
     billed_clicks: int
+    unbilled_clicks: dict[str, int]
+    gross_clicks: int
+    invalid_clicks: dict[str, int]
     ctr: float
     spent_micros: int
     progress: dict[str, int]
@@ -210,23 +218,34 @@ def compose(ledger_id: UUID, query: DeliveryQuery) -> Select[tuple[object, ...]]
         .subquery()
     )
     outer = [inner.c[dimension.name] for dimension in dimensions]
-    impressions, clicks = _total(inner.c.impressions), _total(inner.c.clicks)
-    played = {kind: _total(inner.c[f"{kind}s"]) for kind in PLAYBACK}
+    invalid = inner.c.reason.like("invalid:%")
+    impressions, clicks = (_total(inner.c[name], ~invalid) for name in ("impressions", "clicks"))
+    played = {kind: _total(inner.c[f"{kind}s"], ~invalid) for kind in PLAYBACK}
     progress = (each for kind, total in played.items() for each in (literal(kind), func.nullif(total, 0)))
     completed = cast(played["complete"], Double) / func.nullif(played["start"], 0)
-    unbilled = func.jsonb_object_agg(inner.c.reason, inner.c.impressions).filter(
-        inner.c.reason != BILLED, inner.c.impressions > 0
-    )
+
+    def by_reason(name: str, *which: ColumnElement[bool]) -> ColumnElement[object]:
+        gathered = func.jsonb_object_agg(inner.c.reason, inner.c[name]).filter(inner.c[name] > 0, *which)
+        return func.coalesce(gathered, func.jsonb_build_object())
+
+    unbilled = (inner.c.reason != BILLED, ~invalid)
     return (
         select(
             *outer,
             inner.c.currency,
             impressions.label("impressions"),
             _total(inner.c.billed_impressions).label("billed_impressions"),
-            func.coalesce(unbilled, func.jsonb_build_object()).label("unbilled"),
-            _total(inner.c.views).label("views"),
+            by_reason("impressions", *unbilled).label("unbilled"),
+            _total(inner.c.impressions).label("gross_impressions"),
+            by_reason("impressions", invalid).label("invalid"),
+            _total(inner.c.views, ~invalid).label("views"),
+            _total(inner.c.views).label("gross_views"),
+            by_reason("views", invalid).label("invalid_views"),
             clicks.label("clicks"),
             _total(inner.c.billed_clicks).label("billed_clicks"),
+            by_reason("clicks", *unbilled).label("unbilled_clicks"),
+            _total(inner.c.clicks).label("gross_clicks"),
+            by_reason("clicks", invalid).label("invalid_clicks"),
             func.coalesce(cast(clicks, Double) / func.nullif(impressions, 0), 0).label("ctr"),
             _total(inner.c.spent_micros).label("spent_micros"),
             func.jsonb_strip_nulls(func.jsonb_build_object(*progress)).label("progress"),
@@ -262,8 +281,9 @@ def _conditions(query: DeliveryQuery) -> list[ColumnElement[bool]]:
     return conditions
 
 
-def _total(column: ColumnElement[int]) -> ColumnElement[int]:
-    return func.coalesce(func.sum(column), 0).cast(BigInteger)
+def _total(column: ColumnElement[int], *which: ColumnElement[bool]) -> ColumnElement[int]:
+    summed = func.sum(column).filter(*which) if which else func.sum(column)
+    return func.coalesce(summed, 0).cast(BigInteger)
 
 
 PROJECTION: Final = Counting(

@@ -23,6 +23,7 @@ from domain.events import (
     RequestsTallied,
     ViewRecorded,
 )
+from domain.validity import is_invalid
 from infra.accounts import Book
 from infra.event_log import Recorded, decode_entry
 from infra.inspection import ACCOUNTS, BUDGETS, DELIVERIES
@@ -42,6 +43,7 @@ COUNTS: Final = ("impressions", "views", "clicks", "spent_micros")
 _PLACE_OF: Final[Mapping[type[DeliveryRecorded], int]] = {
     EVENT_OF[kind]: place for place, kind in enumerate(PLAYBACK, start=len(COUNTS))
 }
+_NOTHING: Final = dict.fromkeys(("impressions", "views", "clicks"), 0)
 LINES_IN_MEMORY_MAX: Final = 200_000
 
 Key = tuple[str, ...]
@@ -111,7 +113,8 @@ class Statements:
         elif isinstance(event, DeliveryRecorded):
             spent = spent_by(recorded, event)
             if event.campaign_id in self.spendings:
-                self.spendings[event.campaign_id] = budgets.fold(self.spendings[event.campaign_id], spent)
+                net = structs.replace(spent, **_NOTHING) if is_invalid(event.reason) else spent
+                self.spendings[event.campaign_id] = budgets.fold(self.spendings[event.campaign_id], net)
             hour = f"{recorded.entry.occurred_at.astimezone(UTC):%Y-%m-%dT%H}:00:00Z"
             self.deliveries.add(event, hour, spent)
 

@@ -51,8 +51,8 @@ class World:
         terms["advertiser_id"] = terms["advertiser_id"] or self.advertiser()
         return str(self.post("campaigns", **terms)["id"])
 
-    def creative(self, campaign_id: str, **fields: Any) -> str:
-        """Add an approved, active creative to a campaign and return its id."""
+    def creative(self, campaign_id: str, *, approved: bool = True, **fields: Any) -> str:
+        """Add a creative to a campaign, approved and active unless it is to be a draft, and return its id."""
         terms = {
             "campaign_id": campaign_id,
             "name": f"Creative {uuid4()}",
@@ -65,10 +65,15 @@ class World:
             **fields,
             "content_rating": {"no_prohibited_content": True, **fields.get("content_rating", {})},
         }
-        creative_id = self.post("creatives", **terms)["id"]
+        creative_id = str(self.post("creatives", **terms)["id"])
+        if approved:
+            self.approve(creative_id)
+        return creative_id
+
+    def approve(self, creative_id: str) -> None:
+        """Let a draft pass its review, and be served."""
         for step in ("submit", "approve", "activate"):
             self.post(f"creatives/{creative_id}/{step}", expect=200)
-        return str(creative_id)
 
     def active_campaign(self, **fields: Any) -> tuple[str, str]:
         """Set up an active campaign with one creative, and return the ids of both."""

@@ -97,7 +97,7 @@ def test_whoever_accepts_images_gets_one(page: Page, web: httpx.Client) -> None:
 
 
 def test_looking_is_not_showing(page: Page, web: httpx.Client) -> None:
-    """HEAD, prefetch and preview requests are answered and record nothing; a prefetched click still leads on."""
+    """HEAD records nothing; prefetch and preview are answered, and recorded once as invalid; a click leads on."""
     ad = shown(page)
     for letter, name in URLS.items():
         assert web.head(ad[name]).status_code == 204
@@ -108,7 +108,9 @@ def test_looking_is_not_showing(page: Page, web: httpx.Client) -> None:
             ("X-Moz", "prefetch"),
         ):
             assert web.get(ad[name], headers={header: value}).status_code == (302 if letter == "c" else 204)
-    assert types_of(page, ad) == []
+    assert types_of(page, ad) == ["impression", "view", "click"]
+    entries = recorded(page.world, ad["decision_id"])
+    assert {entry["event"]["reason"] for entry in entries} == {"invalid:prefetch"}
 
 
 def test_repeating_adds_nothing(page: Page, web: httpx.Client) -> None:

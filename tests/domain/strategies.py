@@ -26,6 +26,7 @@ from domain.advertiser import (
     PlaceLegalHold,
     WithdrawFunds,
 )
+from domain.basis import Basis, Facts
 from domain.campaign import (
     VIEWS_PER_CAP_MAX,
     ActivateCampaign,
@@ -326,6 +327,17 @@ creative_commands: Final = evenly(drafted_creatives, *[changes(ChangeCreative, C
 slot_commands: Final = evenly(
     made(CreateSlot, SLOT), changes(ChangeSlot, SLOT), made(IssueSlotKey, KEY), made(RevokeSlotKey, KEY)
 )
+bases: Final = made(
+    Basis,
+    {
+        "position": counts,
+        "late_seconds": st.integers(-5, 5),
+        "urgency": st.integers(1, 8),
+        "out": st.dictionaries(st.sampled_from(["no_budget", "on_page"]), st.lists(counts, max_size=3).map(tuple)),
+        "facts": NONE | st.builds(Facts, zip=NONE | short_texts, keywords=words, key_values=CAMPAIGN["key_values"]),
+        "cut": st.booleans(),
+    },
+)
 request_tallies: Final = made(
     events.RequestTally,
     {
@@ -346,7 +358,8 @@ _FIELDS_BY_BEGINNING_OF_TAG: Final[Mapping[str, Fields]] = {
     "projection": {"projection": long_texts} | dict.fromkeys(("version", "as_of", "rows", "differing_keys"), counts),
     "requests": {"hour": utc_times, "lines": st.lists(request_tallies, max_size=3).map(tuple)},
     "log": dict.fromkeys(("old_key", "new_key"), long_texts),
-    **dict.fromkeys(("impression", "view", "click"), DELIVERY),
+    "impression": DELIVERY | {"basis": bases},
+    **dict.fromkeys(("view", "click"), DELIVERY),
     **dict.fromkeys(("start", "first", "midpoint", "third", "complete"), DELIVERY),
     "error": DELIVERY | {"code": NONE | st.integers(100, 999)},
 }

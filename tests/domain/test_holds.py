@@ -70,6 +70,20 @@ def test_ten_impressions_are_promised_ten_times() -> None:
     assert [takes(holds, UUID(int=number)) for number in range(200)].count(True) == 10
 
 
+def test_many_are_held_at_once_or_none() -> None:
+    """What a page needs all of is held for all of its places; what was short is asked for, and nothing stays held."""
+    holds = stocked(STOCK_IMPRESSIONS_MIN)
+    many = dict.fromkeys((UUID(int=number) for number in range(STOCK_IMPRESSIONS_MIN + 1)), HOLD_SECONDS)
+    assert not holds.take_all(CAMPAIGN_ID, many, tick=0.0)
+    assert holds.held(CAMPAIGN_ID) == 0
+    assert not holds.take_all(OTHER_ID, many, tick=0.0)
+    assert holds.wants(1.0) == [want(2 * len(many) - STOCK_IMPRESSIONS_MIN)]
+    holds.granted({CAMPAIGN_ID: len(many)}, asked=1.0)
+    assert holds.take_all(CAMPAIGN_ID, many, tick=1.0)
+    assert holds.held(CAMPAIGN_ID) == len(many)
+    assert not takes(holds, UUID(int=99), at=1.0)
+
+
 def test_campaigns_are_stocked_apart() -> None:
     """One campaign's promises take nothing from another's stock."""
     holds = stocked(1)

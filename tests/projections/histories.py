@@ -106,7 +106,7 @@ delivery_events: Final[SearchStrategy[DeliveryEvent]] = evenly(
     *(
         st.builds(kind, **_COMMON, billed=st.just(reason is None), reason=st.just(reason))
         for kind in EVENT_OF.values()
-        for reason in (None, "late", "over_budget")
+        for reason in (None, "late", "over_budget", "invalid:crawler")
     )
 )
 _steps: Final = st.integers(0, 40_000).map(lambda seconds: timedelta(seconds=seconds))

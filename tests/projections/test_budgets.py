@@ -12,6 +12,7 @@ from msgspec import structs
 
 from domain.decider import stream_of
 from domain.events import CampaignChanged, ClickRecorded, ImpressionRecorded, ViewRecorded
+from domain.validity import is_invalid
 from domain.values import local_date
 from infra.database import Pool
 from infra.event_log import Recorded
@@ -40,8 +41,9 @@ def campaign_of(recorded: Recorded) -> UUID:
 def counted(deliveries: Sequence[Recorded]) -> dict[str, int]:
     """Return counts and money of deliveries, counted one kind after the other."""
     events: list[Any] = [recorded.entry.event for recorded in deliveries]
-    impressions = [event for event in events if isinstance(event, ImpressionRecorded)]
-    clicks = [event for event in events if isinstance(event, ClickRecorded)]
+    valid = [event for event in events if not is_invalid(event.reason)]
+    impressions = [event for event in valid if isinstance(event, ImpressionRecorded)]
+    clicks = [event for event in valid if isinstance(event, ClickRecorded)]
     return {
         "impressions": len(impressions),
         "billed_impressions": sum(event.billed for event in impressions),
@@ -69,7 +71,8 @@ async def test_a_row_counts_what_arrived(
             of_day = [each for each, day in zip(of_campaign, days, strict=True) if day == max(days)]
             assert {name: getattr(row, name) for name in counted([])} == counted(of_campaign)
             assert {name: getattr(row, f"day_{name}") for name in counted([])} == counted(of_day)
-            assert row.views == sum(isinstance(each.entry.event, ViewRecorded) for each in of_campaign)
+            views = [each.entry.event for each in of_campaign if isinstance(each.entry.event, ViewRecorded)]
+            assert row.views == sum(not is_invalid(event.reason) for event in views)
             assert row.day == max(days, default=date.min)
             assert row.position == max([CAMPAIGN_IDS.index(campaign_id) + 1, *(each.position for each in of_campaign)])
 

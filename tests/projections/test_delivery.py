@@ -37,7 +37,12 @@ BILLED = ImpressionRecorded(
     billed=True,
 )
 REQUIRED = ("type", "campaign_id", "creative_id", "advertiser_id", "slot_id", "currency", "price_micros", "billed")
-MEASURES = ("impressions", "billed_impressions", "unbilled", "views", "clicks", "billed_clicks", "spent_micros")
+KINDS = {"impressions": ImpressionRecorded, "views": ViewRecorded, "clicks": ClickRecorded}
+MEASURES = (
+    *("impressions", "billed_impressions", "unbilled", "gross_impressions", "invalid"),
+    *("views", "gross_views", "invalid_views"),
+    *("clicks", "billed_clicks", "unbilled_clicks", "gross_clicks", "invalid_clicks", "spent_micros"),
+)
 
 
 def dimension_of(recorded: Recorded, name: Dimension) -> object:
@@ -65,19 +70,29 @@ def counted(deliveries: list[Recorded], group_by: tuple[Dimension, ...]) -> dict
 
 
 def _measured(events: list[Any]) -> dict[str, Any]:
-    impressions = [event for event in events if isinstance(event, ImpressionRecorded)]
-    clicks = [event for event in events if isinstance(event, ClickRecorded)]
+    gross = {name: [event for event in events if isinstance(event, kind)] for name, kind in KINDS.items()}
+    net = {name: [event for event in found if not _is_invalid(event)] for name, found in gross.items()}
+    impressions, clicks = net["impressions"], net["clicks"]
     return {
-        "impressions": len(impressions),
+        **{name: len(found) for name, found in net.items()},
+        **{f"gross_{name}": len(found) for name, found in gross.items()},
+        "invalid": dict(Counter(event.reason for event in gross["impressions"] if _is_invalid(event))),
+        **{
+            f"invalid_{name}": dict(Counter(event.reason for event in gross[name] if _is_invalid(event)))
+            for name in ("views", "clicks")
+        },
         "billed_impressions": sum(event.billed for event in impressions),
         "unbilled": dict(Counter(event.reason for event in impressions if not event.billed)),
-        "views": sum(isinstance(event, ViewRecorded) for event in events),
-        "clicks": len(clicks),
         "billed_clicks": sum(event.billed for event in clicks),
+        "unbilled_clicks": dict(Counter(event.reason for event in clicks if not event.billed)),
         "spent_micros": sum(event.price_micros for event in events if event.billed),
         "ctr": len(clicks) / len(impressions) if impressions else 0,
-        **_played(events),
+        **_played([event for event in events if not _is_invalid(event)]),
     }
+
+
+def _is_invalid(event: Any) -> bool:
+    return bool(event.reason) and event.reason.startswith("invalid:")
 
 
 def _played(events: list[Any]) -> dict[str, Any]:

@@ -169,11 +169,12 @@ class Book:
     def _deliver(self, entry: Entry) -> None:
         kind, event = KINDS[entry.type], entry.event
         known = self.delivered[entry.subject]
-        if kind in known or entry.version != len(known) + 1:
-            raise Wrong(f"position {entry.position}: a {kind} after {sorted(known)}", entry)
+        name = f"invalid {kind}" if is_invalid(entry) else kind
+        if {name, kind} & known.keys() or entry.version != len(known) + 1:
+            raise Wrong(f"position {entry.position}: a {name} after {sorted(known)}", entry)
         if event["billed"] != (event.get("reason") is None):
             raise Wrong(f"position {entry.position}: billed, or why not?", entry)
-        known[kind] = entry
+        known[name] = entry
         campaign_id = event["campaign_id"]
         sums = self.sums[campaign_id]
         price = price_of(kind, self.of("campaign", campaign_id).fields["pricing"], sums)
@@ -189,11 +190,12 @@ class Book:
         day = self.day_of(event["campaign_id"], entry.recorded_at)
         if day > sums.day:
             sums.day, sums.day_billed_impressions, sums.day_spent_micros = day, 0, 0
-        sums.impressions += kind == "impression"
+        valid = not is_invalid(entry)
+        sums.impressions += kind == "impression" and valid
         sums.billed_impressions += kind == "impression" and billed
         sums.day_billed_impressions += kind == "impression" and billed
-        sums.views += kind == "view"
-        sums.clicks += kind == "click"
+        sums.views += kind == "view" and valid
+        sums.clicks += kind == "click" and valid
         sums.billed_clicks += kind == "click" and billed
         sums.spent_micros += spent
         sums.day_spent_micros += spent
@@ -227,6 +229,11 @@ class Book:
 
     def _is_new_day(self, entry: Entry) -> bool:
         return entry.type not in KINDS and self.day_of(entry.subject, entry.recorded_at) > self.sums[entry.subject].day
+
+
+def is_invalid(entry: Entry) -> bool:
+    """Tell whether an entry says that a delivery is invalid."""
+    return str(entry.event.get("reason") or "").startswith("invalid:")
 
 
 def price_of(kind: str, pricing: Mapping[str, Any], sums: Sums) -> int:

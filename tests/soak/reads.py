@@ -84,7 +84,7 @@ def deliveries(play: Play, node: int) -> None:
             line[:] = [before + more for before, more in zip(line, counts, strict=True)]
     found = {
         (line["hour"][:13], line["creative_id"], line["slot_id"], line["country"]): [
-            line[name] for name in ("impressions", "views", "clicks", "spent_micros")
+            line[name] for name in ("gross_impressions", "gross_views", "gross_clicks", "spent_micros")
         ]
         for line in report["items"]
     }

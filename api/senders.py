@@ -1,0 +1,65 @@
+"""Who sends a beacon, as the request and the memory of the process tell: what the rules of valid traffic ask about."""
+
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from litestar.types import HTTPScope
+
+from api.services import Services
+from domain.budget import DeliveryKind
+from domain.delivery import Delivery, Ticket
+from domain.terms import SlotTerms
+from domain.validity import Agent, Signs, why_invalid
+from infra.agents import agent_of
+from infra.slot_keys import digest
+
+_PREFETCH_HEADERS: Final = frozenset({b"sec-purpose", b"purpose", b"x-purpose", b"x-moz"})
+_UNKNOWN_SLOT: Final = SlotTerms(name="unknown", ad_type="top_bar_ad")
+"""What holds for a slot that this process has not heard of yet."""
+
+
+class Sender(NamedTuple):
+    """Who sends a request: whether ahead of need, under which name, from where, and whether with a slot key."""
+
+    prefetched: bool
+    agent: Agent
+    address: str
+    vouched: bool
+
+
+def sender_of(services: Services, scope: HTTPScope) -> Sender:
+    """Return who sends a request."""
+    headers = dict(scope["headers"])
+    authorization = headers.get(b"authorization")
+    return Sender(
+        prefetched=not _PREFETCH_HEADERS.isdisjoint(headers),
+        agent=agent_of(headers.get(b"user-agent", b"")),
+        address=scope["client"][0] if scope["client"] else "",
+        vouched=authorization is not None and _has_slot_key(services, authorization),
+    )
+
+
+def delivered(
+    services: Services, sender: Sender, kind: DeliveryKind, ticket: Ticket, occurred_at: datetime
+) -> Delivery:
+    """Return what a beacon says, marked as invalid if the rules say so."""
+    slot = services.serving.slot(ticket.slot_id) or _UNKNOWN_SLOT
+    signs = Signs(
+        prefetched=sender.prefetched,
+        agent=sender.agent,
+        in_data_centre=sender.address in services.data_centres,
+        too_active=not sender.vouched and services.activity.is_too_much(kind, ticket.viewer, sender.address),
+        vouched=sender.vouched,
+    )
+    return Delivery(
+        kind=kind,
+        ticket=ticket,
+        occurred_at=occurred_at,
+        invalid=why_invalid(signs, only_browsers=slot.traffic == "browser"),
+        needs_impression=kind == "click" and slot.click_without_impression == "invalid",
+    )
+
+
+def _has_slot_key(services: Services, authorization: bytes) -> bool:
+    key = authorization.decode("latin-1").partition(" ")[2].strip()
+    return digest(key) in services.serving.snapshot.slot_by_key_sha256
