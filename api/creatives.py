@@ -1,15 +1,16 @@
 """The door to creatives."""
 
-from typing import Annotated
+from typing import Annotated, Any, Final
 from uuid import UUID
 
-from litestar import Controller, Response, get, patch, post
+from litestar import Controller, Request, Response, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter, RequestBody
 
 from api import lists, problems
 from api.access import may_draft, may_manage, may_read, may_review
 from api.lists import Moment
+from api.problems import NotAnImage
 from api.services import Services
 from domain.creative import (
     CREATIVE,
@@ -23,13 +24,17 @@ from domain.creative import (
     DenyCreative,
     PauseCreative,
     Review,
+    SetImage,
     SubmitCreative,
 )
-from infra import clock
+from infra import clock, images, media
 from infra.batch import Receipt
 from infra.execute import Asked, execute
 from projections.creatives import READ_MODEL, CreativeRow
 from projections.listing import Listing, Page
+
+UNSAID_TYPE: Final = "application/octet-stream"
+"""Of a body that does not say what kind of image it is."""
 
 
 class CreativeController(Controller):
@@ -82,6 +87,31 @@ class CreativeController(Controller):
     ) -> Response[Receipt]:
         """Set fields of a creative; when what is shown changes after a review, it waits for the next one."""
         return await _execute(services, creative_id, data, asked_if)
+
+    @post(
+        "/{creative_id:uuid}/media",
+        operation_id="upload_media",
+        status_code=200,
+        guards=[may_draft],
+        responses=problems.CHANGING,
+        request_max_body_size=images.BYTES_MAX,
+        opt={"takes": (*images.TYPES.values(), UNSAID_TYPE)},
+    )
+    async def upload(
+        self,
+        creative_id: FromPath[UUID],
+        request: Request[Any, Any, Any],
+        asked_if: NamedDependency[Asked],
+        services: NamedDependency[Services],
+    ) -> Response[Receipt]:
+        """Show an image, which is kept without its metadata; the body is the file itself."""
+        said, _ = request.content_type
+        if said not in {*images.TYPES.values(), UNSAID_TYPE, ""}:
+            raise NotAnImage
+        image = await images.cleaned(await request.body(), None if said in {UNSAID_TYPE, ""} else said)
+        await media.keep(services.settings, image.name, image.content)
+        command = SetImage(media_file=image.name, width=image.width, height=image.height)
+        return await _execute(services, creative_id, command, asked_if)
 
     @post(
         "/{creative_id:uuid}/submit",

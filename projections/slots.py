@@ -5,7 +5,7 @@ from typing import Final, assert_never
 from uuid import UUID
 
 from msgspec import Struct, structs
-from sqlalchemy import BigInteger, Column, DateTime, Integer, Table, Text, Uuid
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, Integer, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
 from domain.decider import begun, named_fields
@@ -34,8 +34,12 @@ slots = Table(
     Column("max_rating", Text, nullable=False),
     Column("hold_seconds", Integer, nullable=False),
     Column("token_seconds", Integer, nullable=False),
+    Column("traffic", Text, nullable=False),
+    Column("click_without_impression", Text, nullable=False),
     Column("status", Text, nullable=False),
     Column("keys", JSONB, nullable=False),
+    Column("refresh_seconds", Integer),
+    Column("closable", Boolean, nullable=False),
     comment="Read model: slots as they stand.",
 )
 
