@@ -1,0 +1,185 @@
+"""What is asked and answered in OpenRTB 2.6 (IAB Tech Lab), as far as this ledger has to do with it.
+
+Whatever else a request says is tolerated, as the standard wants it (section 2.4), and what it says is of its type.
+"""
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from msgspec import Meta, Struct
+
+Flag = Literal[0, 1]
+Text = Annotated[str, Meta(max_length=10_000)]
+Texts = Annotated[tuple[Text, ...], Meta(max_length=10_000)]
+Seconds = Annotated[int, Meta(ge=0, le=86_400)]
+Price = Annotated[float, Meta(ge=0, le=1_000_000_000)]
+
+
+class Format(Struct, frozen=True, kw_only=True):
+    """A size that is allowed (3.2.10)."""
+
+    w: int | None = None
+    h: int | None = None
+
+
+class Banner(Struct, frozen=True, kw_only=True):
+    """A picture, a text or a document is wanted (3.2.6), of any of these sizes if there are any."""
+
+    format: tuple[Format, ...] = ()
+    w: int | None = None
+    h: int | None = None
+
+
+class Playable(Struct, frozen=True, kw_only=True):
+    """What video (3.2.7) and audio (3.2.8) have in common: what can be played, how long, and in what pod."""
+
+    mimes: Texts
+    minduration: Seconds | None = None
+    maxduration: Seconds | None = None
+    rqddurs: Annotated[tuple[Seconds, ...], Meta(max_length=100)] = ()
+    poddur: Seconds | None = None
+    maxseq: Annotated[int, Meta(ge=0)] | None = None
+    podid: Text | None = None
+    slotinpod: int = 0
+
+
+class OfLedger(Struct, frozen=True, kw_only=True):
+    """Which slot of this ledger is meant."""
+
+    slot_id: UUID | None = None
+
+
+class ImpExt(Struct, frozen=True, kw_only=True):
+    """What this ledger adds to an impression."""
+
+    ledger: OfLedger = OfLedger()
+
+
+class Imp(Struct, frozen=True, kw_only=True):
+    """An impression that is offered (3.2.4); `tagid` is the id of a slot, unless `ext.ledger.slot_id` is."""
+
+    id: Text
+    banner: Banner | None = None
+    video: Playable | None = None
+    audio: Playable | None = None
+    tagid: Text | None = None
+    bidfloor: Price = 0
+    bidfloorcur: Text = "USD"
+    ext: ImpExt = ImpExt()
+
+
+class BidGeo(Struct, frozen=True, kw_only=True):
+    """Where a device or its user is (3.2.19)."""
+
+    country: Text | None = None
+    region: Text | None = None
+    city: Text | None = None
+    zip: Text | None = None
+    utcoffset: int | None = None
+
+
+class BidDevice(Struct, frozen=True, kw_only=True):
+    """What a user looks or listens with (3.2.18)."""
+
+    ua: Text | None = None
+    geo: BidGeo | None = None
+    dnt: Flag = 0
+    lmt: Flag = 0
+    language: Text | None = None
+    langb: Text | None = None
+    devicetype: int | None = None
+
+
+class Programme(Struct, frozen=True, kw_only=True):
+    """Where the impression is: a site (3.2.13), an app (3.2.14) or a screen out of home (3.2.28)."""
+
+    domain: Text | None = None
+    bundle: Text | None = None
+    page: Text | None = None
+    cat: Texts = ()
+    sectioncat: Texts = ()
+    pagecat: Texts = ()
+    keywords: Text | None = None
+    kwarray: Texts = ()
+
+
+class BidUser(Struct, frozen=True, kw_only=True):
+    """Who looks or listens (3.2.20), under a name that is kept only as a keyed pseudonym."""
+
+    id: Text | None = None
+    geo: BidGeo | None = None
+
+
+class RegsExt(Struct, frozen=True, kw_only=True):
+    """Signals that the standard has no field for."""
+
+    gpc: Flag | Text = 0
+
+
+class Regs(Struct, frozen=True, kw_only=True):
+    """What the law says of this request (3.2.3)."""
+
+    coppa: Flag = 0
+    ext: RegsExt = RegsExt()
+
+
+class BidRequest(Struct, frozen=True, kw_only=True):
+    """A request for bids (3.2.1)."""
+
+    id: Text
+    imp: Annotated[tuple[Imp, ...], Meta(min_length=1, max_length=1_000)]
+    site: Programme | None = None
+    app: Programme | None = None
+    dooh: Programme | None = None
+    device: BidDevice = BidDevice()
+    user: BidUser = BidUser()
+    regs: Regs = Regs()
+    test: Flag = 0
+    tmax: int | None = None
+    wseat: Texts = ()
+    bseat: Texts = ()
+    cur: Texts = ()
+    bcat: Texts = ()
+    badv: Texts = ()
+
+
+class Bid(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A bid (4.2.3): a creative for an impression, and what a thousand of them cost.
+
+    `burl` is the impression's own URL, as `adm` has it too: whichever is requested first is recorded, and billed, once.
+    """
+
+    id: UUID
+    impid: str
+    price: float
+    adm: str
+    burl: str
+    adomain: list[str]
+    crid: UUID
+    cid: UUID
+    cat: list[str] = []
+    dur: int | None = None
+    mtype: Literal[1, 2, 3]
+    w: int | None = None
+    h: int | None = None
+    exp: int
+    slotinpod: int = 0
+
+
+class SeatBid(Struct, frozen=True, kw_only=True):
+    """The bids of one advertiser (4.2.2), whose id is the seat."""
+
+    seat: UUID
+    bid: list[Bid]
+
+
+class BidResponse(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Bids in one currency (4.2.1), or why there are none (`nbr`, AdCOM 1.0 'No-Bid Reason Codes').
+
+    Of the codes that are left to bidders, 500 means that no creative matches, and 501 that none has budget left.
+    """
+
+    id: str
+    seatbid: list[SeatBid] = []
+    cur: str | None = None
+    nbr: int | None = None

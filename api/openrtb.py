@@ -1,0 +1,302 @@
+"""The door of exchanges: a bid request of OpenRTB 2.6 is answered with bids, or with why there are none."""
+
+import html
+import re
+from collections.abc import Iterable, Iterator
+from http import HTTPStatus
+from typing import Any, Final, Literal, get_args
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from litestar import Controller, Request, Response, post
+from litestar.params import RequestBody
+
+from api import problems
+from api.access import bearer
+from api.answers import Ad
+from api.bid_request import Banner, Bid, BidRequest, BidResponse, Format, Imp, Playable, Programme, SeatBid
+from api.decisions import SLOT_KEY, Wish, decide, slot_of
+from api.playing import is_playable, played
+from api.services import Services, services_of
+from api.vast_xml import document
+from domain.ad_request import (
+    PLACEMENTS_MAX,
+    AdRequest,
+    Blocked,
+    Device,
+    Geo,
+    Placement,
+    Privacy,
+    Site,
+    Viewer,
+)
+from domain.choosing import Candidate
+from domain.pods import ADS_PER_POD_MAX, POD_SECONDS_MAX, Pod, fits
+from domain.terms import CreativeTerms, SlotTerms
+from domain.values import AUDIENCES, DeviceType, MediaType
+
+OPENRTB_PATH: Final = "/ads/v1/openrtb"
+VERSION: Final = {"x-openrtb-version": "2.6"}
+ANSWER_MS: Final = 10
+"""Who waits for less cannot be sure to be answered in time."""
+
+NBR_INVALID_REQUEST: Final = 2
+NBR_DAILY_USER_CAP_MET: Final = 9
+NBR_INSUFFICIENT_TIME: Final = 15
+NBR_NO_MATCHING_CREATIVE: Final = 500
+NBR_NO_BUDGET: Final = 501
+NBR_OF_REASON: Final = {
+    "frequency_capped": NBR_DAILY_USER_CAP_MET,
+    "no_matching_creative": NBR_NO_MATCHING_CREATIVE,
+    "no_budget": NBR_NO_BUDGET,
+}
+"""AdCOM 1.0 'No-Bid Reason Codes'; those from 500 on are left to bidders."""
+
+MTYPE_OF: Final[dict[MediaType, Literal[1, 2, 3]]] = {"image": 1, "html": 1, "text": 1, "video": 2, "audio": 3}
+DEVICE_TYPES: Final[tuple[DeviceType, ...]] = get_args(DeviceType)
+CURRENCY_IF_UNSAID: Final = "USD"
+CPM_UNIT_MICROS: Final = 1_000_000
+MINUTES_AHEAD_MAX: Final = 840
+
+_CONTENT_CATEGORY: Final = re.compile(r"IAB\d+(-\d+)?")
+
+
+class Offer:
+    """An impression that is offered, and the slot of ours that it is."""
+
+    def __init__(self, imp: Imp, slot_id: UUID, slot: SlotTerms) -> None:
+        """Find out what is wanted: banners of a size that the slot has, and whatever can be played."""
+        self.imp = imp
+        self.slot_id = slot_id
+        self.slot = slot
+        self.kinds: dict[MediaType, Playable | Banner] = {}
+        if imp.video is not None:
+            self.kinds["video"] = imp.video
+        if imp.audio is not None:
+            self.kinds["audio"] = imp.audio
+        if imp.banner is not None and _has_size(imp.banner, slot):
+            self.kinds |= dict.fromkeys(("image", "html", "text"), imp.banner)
+
+    def pod(self) -> Pod | None:
+        """Return the pod that several ads are to fill, if one is wanted."""
+        playable = next((kind for kind in self.kinds.values() if isinstance(kind, Playable)), None)
+        pod = None if playable is None else _pod(playable)
+        return None if pod is None or (pod.seconds is None and pod.ads_max == 1) else pod
+
+    def admits(self, candidate: Candidate, request: BidRequest, currency: str) -> bool:
+        """Tell whether a creative may be bid: paid by the thousand in the currency of the bid, and what is wanted."""
+        creative, pricing = candidate.creative, candidate.campaign.pricing
+        kind = self.kinds.get(creative.media_type)
+        if kind is None or pricing.model != "cpm" or candidate.campaign.currency != currency:
+            return False
+        if pricing.price_micros < self.imp.bidfloor * CPM_UNIT_MICROS:
+            return False
+        seat = str(candidate.campaign.advertiser_id)
+        if seat in request.bseat or (request.wseat and seat not in request.wseat):
+            return False
+        if request.badv and _is_domain_of(domain_of(creative), request.badv):
+            return False
+        if isinstance(kind, Banner):
+            return True
+        is_known = is_playable(candidate) and creative.mime_type in kind.mimes
+        return is_known and fits(_pod(kind), creative.duration_seconds)
+
+
+class OpenRtbController(Controller):
+    """Answering bid requests."""
+
+    tags = ("ad slots",)
+
+    @post("/openrtb", operation_id="bid", status_code=200, security=SLOT_KEY, responses=problems.BIDDING)
+    async def bid(self, data: RequestBody[BidRequest], request: Request[Any, Any, Any]) -> Response[BidResponse]:
+        """Answer a bid request of OpenRTB 2.6 with bids in one currency, or with `nbr`.
+
+        Each impression names its slot by `tagid` or `ext.ledger.slot_id`. What is paid by the thousand is bid at that
+        price, in the first currency of `cur`, or else USD. Requesting `burl` records the impression, as `adm` does.
+        """
+        services = services_of(request)
+        slot_of(request, services)
+        answered = answer(services, data, bearer(request), str(request.base_url).rstrip("/"))
+        return Response(answered, status_code=HTTPStatus.OK.value, headers=VERSION)
+
+
+def answer(services: Services, request: BidRequest, slot_key: str, base_url: str) -> BidResponse:
+    """Return the bids for what is offered, or the first reason why there are none; raise Unauthenticated."""
+    if not _is_sound(request):
+        return BidResponse(id=request.id, nbr=NBR_INVALID_REQUEST)
+    if request.tmax is not None and request.tmax < ANSWER_MS:
+        return BidResponse(id=request.id, nbr=NBR_INSUFFICIENT_TIME)
+    offers = list(_offers(services, request))[:PLACEMENTS_MAX]
+    if not offers:
+        return BidResponse(id=request.id, nbr=NBR_INVALID_REQUEST)
+    currency = request.cur[0] if request.cur else CURRENCY_IF_UNSAID
+    biddable = [offer for offer in offers if not offer.imp.bidfloor or offer.imp.bidfloorcur == currency]
+    if not biddable:
+        return BidResponse(id=request.id, nbr=NBR_NO_MATCHING_CREATIVE)
+    wishes = {
+        str(number): Wish(lambda each, offer=offer: offer.admits(each, request, currency), offer.pod())  # type: ignore[misc]  # bound now
+        for number, offer in enumerate(biddable)
+    }
+    asked = ad_request(request, [offer.slot_id for offer in biddable])
+    decided = decide(services, asked, slot_key, base_url, wishes).decisions
+    seats: dict[UUID, list[Bid]] = {}
+    for offer, decision in zip(biddable, decided, strict=True):
+        for ad in decision.ads:
+            seats.setdefault(ad.advertiser_id, []).append(_bid(services, request, offer, ad))
+    if not seats:
+        reasons = [decision.no_bid_reason for decision in decided]
+        return BidResponse(id=request.id, nbr=NBR_OF_REASON.get(reasons[0] or "", NBR_NO_MATCHING_CREATIVE))
+    return BidResponse(
+        id=request.id, seatbid=[SeatBid(seat=seat, bid=bids) for seat, bids in seats.items()], cur=currency
+    )
+
+
+def ad_request(request: BidRequest, slots: Iterable[UUID]) -> AdRequest:
+    """Return what is asked of slots in the words of this ledger; what those have no room for is left out."""
+    device, programme = request.device, request.site or request.app or request.dooh or Programme()
+    geo = device.geo or request.user.geo
+    keywords = programme.kwarray or tuple((programme.keywords or "").split(","))
+    categories = (*programme.cat, *programme.sectioncat, *programme.pagecat)
+    known_device = device.devicetype is not None and 1 <= device.devicetype <= len(DEVICE_TYPES)
+    return AdRequest(
+        id=_short(request.id) or "bid",
+        placements=tuple(Placement(id=str(number), slot_id=slot_id) for number, slot_id in enumerate(slots)),
+        geo=Geo()
+        if geo is None
+        else Geo(
+            country=geo.country if geo.country and re.fullmatch("[A-Z]{2,3}", geo.country) else None,
+            region=_short(geo.region),
+            city=_short(geo.city),
+            zip=_short(geo.zip),
+            utcoffset=geo.utcoffset if abs(geo.utcoffset or 0) <= MINUTES_AHEAD_MAX else None,
+        ),
+        viewer=Viewer(id=_short(request.user.id)),
+        device=Device(
+            ua=_line(device.ua, 1_000),
+            language=_short(device.langb or device.language),
+            type=DEVICE_TYPES[device.devicetype - 1] if known_device and device.devicetype else None,
+        ),
+        site=Site(
+            domain=_short(programme.domain or programme.bundle),
+            page=_line(programme.page, 2_000),
+            keywords=_words(keywords),
+            categories=_words(categories),
+        ),
+        blocked=Blocked(categories=_words(request.bcat)),
+        privacy=Privacy(
+            gpc=request.regs.ext.gpc in {1, "1"},
+            dnt=bool(device.dnt or device.lmt),
+            coppa=bool(request.regs.coppa),
+        ),
+        test=bool(request.test),
+    )
+
+
+def domain_of(creative: CreativeTerms) -> str:
+    """Return the domain that a creative advertises: where a click on it leads."""
+    return (urlsplit(creative.click_url).hostname or "").removeprefix("www.")
+
+
+def _is_sound(request: BidRequest) -> bool:
+    """Tell whether a request keeps the rules of the standard that go beyond types (3.2.1, 3.2.7)."""
+    programmes = [each for each in (request.site, request.app, request.dooh) if each is not None]
+    ids = [imp.id for imp in request.imp]
+    playables = [each for imp in request.imp for each in (imp.video, imp.audio) if each is not None]
+    return (
+        len(programmes) <= 1
+        and len(set(ids)) == len(ids)
+        and all(imp.banner or imp.video or imp.audio for imp in request.imp)
+        and not any(each.rqddurs and (each.minduration or each.maxduration) for each in playables)
+    )
+
+
+def _offers(services: Services, request: BidRequest) -> Iterator[Offer]:
+    slots = services.serving.snapshot.slots
+    for imp in request.imp:
+        slot_id = imp.ext.ledger.slot_id or _uuid(imp.tagid)
+        if slot_id is not None and slot_id in slots:
+            yield Offer(imp, slot_id, slots[slot_id])
+
+
+def _pod(playable: Playable) -> Pod:
+    seconds = min(playable.poddur, POD_SECONDS_MAX) if playable.poddur else None
+    several = ADS_PER_POD_MAX if seconds else 1
+    return Pod(
+        seconds=seconds,
+        ads_max=min(playable.maxseq or several, ADS_PER_POD_MAX),
+        durations=playable.rqddurs,
+        seconds_min=playable.minduration or 1,
+        seconds_max=playable.maxduration or POD_SECONDS_MAX,
+    )
+
+
+def _has_size(banner: Banner, slot: SlotTerms) -> bool:
+    sizes = [*banner.format, *([Format(w=banner.w, h=banner.h)] if banner.w or banner.h else [])]
+    return not sizes or any((size.w, size.h) == (slot.width, slot.height) for size in sizes)
+
+
+def _bid(services: Services, request: BidRequest, offer: Offer, ad: Ad) -> Bid:
+    creative = services.serving.creative(ad.creative_id)
+    campaign = services.serving.campaign(ad.campaign_id)
+    assert creative is not None  # noqa: S101  it was just chosen
+    assert campaign is not None  # noqa: S101  as the line above
+    terms, kind = creative.terms, offer.kinds[ad.media_type]
+    widest = AUDIENCES[0] if request.regs.coppa else offer.slot.max_rating
+    is_played = isinstance(kind, Playable)
+    return Bid(
+        id=ad.decision_id,
+        impid=offer.imp.id,
+        price=campaign.terms.pricing.price_micros / CPM_UNIT_MICROS,
+        adm=document([played(services, ad, widest=widest)], error_url="").decode() if is_played else markup(ad),
+        burl=ad.impression_url,
+        adomain=[domain_of(terms)],
+        crid=ad.creative_id,
+        cid=ad.campaign_id,
+        cat=[each for each in campaign.terms.categories if _CONTENT_CATEGORY.fullmatch(each)],
+        dur=terms.duration_seconds if is_played else None,
+        mtype=MTYPE_OF[ad.media_type],
+        w=terms.width,
+        h=terms.height,
+        exp=offer.slot.hold_seconds,
+        slotinpod=kind.slotinpod if isinstance(kind, Playable) else 0,
+    )
+
+
+def markup(ad: Ad) -> str:
+    """Return a banner as HTML, which leads to its target, and reports itself when it is shown."""
+    text = html.escape(ad.media_content or "")
+    size = f' width="{ad.width}" height="{ad.height}"' if ad.width and ad.height else ""
+    shown = (
+        f'<img src="{html.escape(ad.media_url or "")}"{size} alt="{html.escape(ad.alt_text)}" border="0">'
+        if ad.media_type == "image"
+        else text
+    )
+    linked = (
+        ad.media_content or ""
+        if ad.media_type == "html"
+        else f'<a href="{html.escape(ad.click_url)}" target="_blank" rel="noopener">{shown}</a>'
+    )
+    return f'{linked}<img src="{html.escape(ad.impression_url)}" width="1" height="1" alt="" style="display:none">'
+
+
+def _is_domain_of(domain: str, blocked: Iterable[str]) -> bool:
+    return any(domain == each or domain.endswith(f".{each}") for each in (name.casefold() for name in blocked))
+
+
+def _uuid(text: str | None) -> UUID | None:
+    try:
+        return None if text is None else UUID(text)
+    except ValueError:
+        return None
+
+
+def _line(text: str | None, characters_max: int) -> str | None:
+    return text[:characters_max] if text and text.isprintable() else None
+
+
+def _short(text: str | None) -> str | None:
+    return _line(text and text.strip(), 100) or None
+
+
+def _words(words: Iterable[str]) -> tuple[str, ...]:
+    return tuple(short for word in words if (short := _short(word)) is not None)[:100]
