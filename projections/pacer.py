@@ -71,6 +71,10 @@ class Pacer:
         self._left[campaign_id] = left - 1
         return left > 0
 
+    def may_take(self, campaign_id: UUID) -> bool:
+        """Tell what `take` would, and count nothing."""
+        return self._left.get(campaign_id, 1) > 0
+
     async def look(self, connection: Connection, ledger_id: UUID, holds: Holds, now: datetime) -> Mapping[UUID, Pace]:
         """Return how each campaign is to be delivered until the next look."""
         started = monotonic()

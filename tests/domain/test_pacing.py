@@ -1,7 +1,5 @@
 """Pacing: laws of a moment, and whole flights simulated over the traffic of days, weeks and a recorded evening."""
 
-from collections.abc import Callable
-from math import pi, sin
 from random import Random
 from typing import Final
 from uuid import uuid4
@@ -14,55 +12,31 @@ from msgspec import structs
 from domain.dayparts import Hours
 from domain.pacing import ALWAYS, URGENCY_MAX, Pace, Portion, pace, passes, target
 from domain.traffic import ALWAYS as ANY_TIME
-from domain.traffic import FLAT, WEEK_SECONDS, Curve, Shape, curve, learned, openings
+from domain.traffic import FLAT, WEEK_SECONDS, Curve, curve, openings
 from tests.domain.flights import fly
+from tests.domain.scenes import (
+    DAY,
+    HOUR,
+    MONDAY,
+    RECORDED,
+    WEEKLY,
+    asked,
+    hours,
+    of_day,
+    of_recorded_evening,
+    of_silent_night,
+    of_week,
+    portion,
+    shape_of,
+    spiked,
+    weekly,
+)
 from tests.domain.strategies import law
-
-HOUR: Final = 3_600
-DAY: Final = 24 * HOUR
-MONDAY: Final = 2_899 * WEEK_SECONDS + 4 * DAY
-"""The beginning of a Monday of 2025, in UTC."""
 
 EVENINGS: Final = Hours(every=1_440, spans=((18 * 60, 23 * 60 + 30),))
 MORNINGS: Final = Hours(every=7 * 1_440, spans=((8 * 60, 12 * 60), (32 * 60, 36 * 60)))
 
 DEVIATION_MAX: Final = 0.05
-Traffic = Callable[[int], float]
-
-
-def weekly(second: int) -> float:
-    """Return the traffic of a moment of a week beside the average: still nights, busy evenings, quiet weekends."""
-    weekend = 0.5 if (second - MONDAY) % WEEK_SECONDS >= 5 * DAY else 1.0
-    return weekend * (1 + 0.9 * sin((second % DAY / DAY - 0.4) * 2 * pi))
-
-
-def shape_of(traffic: Traffic) -> Shape:
-    """Return what is learned of four weeks of some traffic."""
-    first = MONDAY // HOUR - 4 * 168
-    past = {hour: round(1_000 * traffic(hour * HOUR + HOUR // 2)) for hour in range(first, MONDAY // HOUR)}
-    return learned(past, first, MONDAY // HOUR)
-
-
-WEEKLY: Final = curve(shape_of(weekly), ANY_TIME)
-
-
-def portion(limit: int, days: int = 1, **fields: float) -> Portion:
-    """Return a portion that begins with the Monday."""
-    fresh = Portion(limit=limit, delivered=0, since=MONDAY, until=MONDAY + days * DAY)
-    return structs.replace(fresh, **fields)
-
-
-def asked(traffic: Traffic, limit: int, days: int, times: float) -> Traffic:
-    """Return traffic in which so many times as many requests as a limit come within so many days."""
-    whole = sum(traffic(MONDAY + quarter * 900) for quarter in range(days * 96)) * 900
-    return lambda second: traffic(second) * limit * times / whole
-
-
-def hours(days: int) -> list[int]:
-    """Return the end of every hour of so many days."""
-    return [MONDAY + hour * HOUR for hour in range(1, days * 24 + 1)]
-
-
 # --- Laws of a moment ---
 
 curves = st.sampled_from([WEEKLY, curve(FLAT, ANY_TIME), curve(FLAT, openings([MORNINGS], 0))])
@@ -148,56 +122,51 @@ def test_passing_is_as_likely_as_the_odds_and_always_the_same() -> None:
 @pytest.mark.parametrize("times", [1.3, 20, 5_000])
 def test_a_day_follows_the_curve(times: float) -> None:
     """At every hour within 5 % of the curve, all of it by midnight; with two workers, and figures two seconds late."""
-    of_day = portion(5_000)
-    traffic = asked(weekly, of_day.limit, 1, times)
-    flown = fly([of_day], WEEKLY, traffic, (of_day.since, of_day.until), step=2)
-    assert flown.deviation(hours(1)) <= DEVIATION_MAX
-    assert flown.delivered[-1] == of_day.limit
+    scene = of_day(5_000, weekly, times)
+    assert scene.deviation <= DEVIATION_MAX
+    assert scene.flown.delivered[-1] == 5_000
 
 
 @pytest.mark.parametrize("late", [1, 2])
 def test_a_week_follows_the_curve(late: int) -> None:
     """Weekend and nights are delivered as much less as there is less traffic, though figures are late by 20 s."""
-    of_week = portion(50_000, days=7)
-    traffic = asked(weekly, of_week.limit, 7, 8)
-    flown = fly([of_week], WEEKLY, traffic, (of_week.since, of_week.until), step=10, delay=late)
-    assert flown.deviation(hours(7)) <= DEVIATION_MAX
-    assert flown.delivered[-1] == of_week.limit
-    friday, saturday = flown.delivered[5 * 8_640 - 1], flown.delivered[6 * 8_640 - 1]
+    scene = of_week(50_000, 8, late=late)
+    assert scene.deviation <= DEVIATION_MAX
+    assert scene.flown.delivered[-1] == 50_000
+    friday, saturday = (scene.flown.delivered[day * DAY // 10 - 1] for day in (5, 6))
     assert saturday - friday < 0.7 * friday / 5
 
 
 def test_a_spike_changes_nothing() -> None:
     """Ten times the traffic for half an hour leaves the campaign where it should be, before it and after it."""
-    of_day = portion(20_000)
-
-    def spiked(second: int) -> float:
-        return weekly(second) * (10 if 12 * HOUR <= second - MONDAY < 12.5 * HOUR else 1)
-
-    flown = fly([of_day], WEEKLY, asked(spiked, 20_000, 1, 15), (of_day.since, of_day.until), step=2)
-    assert flown.deviation(hours(1)) <= DEVIATION_MAX
-    assert flown.delivered[-1] == of_day.limit
+    scene = of_day(20_000, spiked, 15)
+    assert scene.deviation <= DEVIATION_MAX
+    assert scene.flown.delivered[-1] == 20_000
 
 
 def test_what_a_silent_night_leaves_is_caught_up() -> None:
     """Where nothing came for hours though it was expected, the campaign is on its curve again two hours later."""
-    of_day = portion(20_000)
+    scene = of_silent_night()
+    assert scene.deviation <= DEVIATION_MAX
+    assert scene.flown.deviation([MONDAY + 9 * HOUR]) > DEVIATION_MAX
+    assert scene.flown.delivered[-1] == 20_000
 
-    def silent(second: int) -> float:
-        return 0.0 if 6 * HOUR <= second - MONDAY < 9 * HOUR else weekly(second)
 
-    flown = fly([of_day], WEEKLY, asked(silent, 20_000, 1, 4), (of_day.since, of_day.until), step=2)
-    assert flown.deviation(hours(1)[:6] + hours(1)[10:]) <= DEVIATION_MAX
-    assert flown.deviation([MONDAY + 9 * HOUR]) > DEVIATION_MAX
-    assert flown.delivered[-1] == of_day.limit
+@pytest.mark.skipif(not RECORDED.exists(), reason="the recorded evening is not here")
+@pytest.mark.parametrize("limit", [500, 2_000, 6_000])
+def test_a_recorded_evening_follows_the_curve(limit: int) -> None:
+    """Requests as people made them, by the second: on the curve at every hour, and all of it by the end."""
+    scene = of_recorded_evening(limit)
+    assert scene.deviation <= DEVIATION_MAX
+    assert scene.flown.delivered[-1] == limit
 
 
 def test_traffic_of_another_shape_is_corrected() -> None:
     """Where the shape is not known and taken for flat, all is delivered, and as evenly as requests come."""
-    of_day, flat = portion(20_000), curve(FLAT, ANY_TIME)
-    flown = fly([of_day], flat, asked(weekly, 20_000, 1, 40), (of_day.since, of_day.until), step=2)
+    daily, flat = portion(20_000), curve(FLAT, ANY_TIME)
+    flown = fly([daily], flat, asked(weekly, 20_000, 1, 40), (daily.since, daily.until), step=2)
     assert flown.deviation(hours(1)) <= DEVIATION_MAX
-    assert flown.delivered[-1] == of_day.limit
+    assert flown.delivered[-1] == daily.limit
 
 
 def test_a_campaign_of_the_evenings_is_delivered_in_the_evenings() -> None:
@@ -227,9 +196,9 @@ def test_money_by_day_and_in_all() -> None:
 
 def test_a_campaign_that_is_overdue_catches_up() -> None:
     """Late by half of the flight, it is urgent, and delivered in full where there is enough to be had."""
-    of_day = portion(10_000)
+    overdue = portion(10_000)
     noon = MONDAY + 12 * HOUR
-    assert pace([of_day], WEEKLY, noon).urgency == URGENCY_MAX
-    flown = fly([of_day], WEEKLY, asked(weekly, 10_000, 1, 4), (noon, of_day.until), step=2)
-    assert flown.delivered[-1] == of_day.limit
+    assert pace([overdue], WEEKLY, noon).urgency == URGENCY_MAX
+    flown = fly([overdue], WEEKLY, asked(weekly, 10_000, 1, 4), (noon, overdue.until), step=2)
+    assert flown.delivered[-1] == overdue.limit
     assert flown.deviation(hours(1)[13:]) <= DEVIATION_MAX
