@@ -12,9 +12,9 @@ import openapi_ui_bundles
 from litestar import Litestar, Router
 from litestar.di import Provide
 from litestar.static_files import create_static_files_router
-from litestar.types import ASGIApp
 
 from api import documentation, lists, logs, problems
+from api.account import AccountController
 from api.advertisers import AdvertiserController
 from api.audit import AuditController
 from api.beacons import BeaconController
@@ -22,24 +22,32 @@ from api.campaigns import CampaignController
 from api.creatives import CreativeController
 from api.deadline import bounded
 from api.decisions import DecisionController
+from api.explaining import ExplanationController
 from api.express import expressed
 from api.guard import behind_proxies, guarded
 from api.lifeline import hung_on
 from api.observe import observed
+from api.openrtb import OpenRtbController
 from api.operations import OperationsController
 from api.people import PeopleController
 from api.personal_data import PersonalDataController
 from api.proofs import LogController, ProofController
+from api.reference import ReferenceController
 from api.reports import ReportController
 from api.requests import StrictRequest, asked, asked_if, ledger_of
 from api.services import Services, services_of
+from api.showing import ShowingController
 from api.sign_in import SignInController
 from api.slots import SlotController
+from api.vast import VastController
 from domain.holds import Holds
 from infra import installation, keys, ledger_keys, settings, subject_keys
+from infra.activity import activity_of
 from infra.beacon_tokens import BeaconTokens
+from infra.data_centres import DataCentres
 from infra.database import open_pool
 from infra.rate_limits import RateLimits, SharedCounts
+from infra.revocations import Revocations
 from infra.settings import Settings
 from infra.tallying import Tallying
 from infra.writer import Log, Writer
@@ -60,12 +68,14 @@ def create_app(configured: Settings | None = None) -> Litestar:
     """Return the service; it reads its settings from the environment unless they are given."""
     found = configured or settings.read()
     logs.configure(found.log_level)
+    counts = SharedCounts(found.rates_file, found.workers)
     app = Litestar(
         route_handlers=[
             Router(
                 "/api/v1",
                 route_handlers=[
                     SignInController,
+                    AccountController,
                     AdvertiserController,
                     PersonalDataController,
                     CampaignController,
@@ -73,9 +83,20 @@ def create_app(configured: Settings | None = None) -> Litestar:
                     SlotController,
                     PeopleController,
                     ReportController,
+                    ExplanationController,
+                    ReferenceController,
                 ],
             ),
-            Router("/ads/v1", route_handlers=[DecisionController, BeaconController]),
+            Router(
+                "/ads/v1",
+                route_handlers=[
+                    DecisionController,
+                    BeaconController,
+                    ShowingController,
+                    VastController,
+                    OpenRtbController,
+                ],
+            ),
             AuditController,
             LogController,
             ProofController,
@@ -96,28 +117,23 @@ def create_app(configured: Settings | None = None) -> Litestar:
         },
         exception_handlers=problems.EXCEPTION_HANDLERS,
         openapi_config=documentation.configuration(ASSETS_PATH),
-        lifespan=[_running(found)],
+        lifespan=[_running(found, counts)],
         logging_config=None,
         debug=False,
     )
     documentation.complete(app)
-    ordinary = _guarded(expressed(app.asgi_handler, app), found)
+    limits = RateLimits(found.rate_per_key, found.rate_per_address, counts)
+    ordinary = guarded(expressed(app.asgi_handler, app), limits, connections_max=found.connections_max)
     app.asgi_handler = behind_proxies(observed(bounded(ordinary)), found.trusted_proxies)
     return app
 
 
-def _guarded(app: ASGIApp, found: Settings) -> ASGIApp:
-    counts = SharedCounts(found.rates_file, found.workers)
-    limits = RateLimits(found.rate_per_key, found.rate_per_address, counts)
-    return guarded(app, limits, connections_max=found.connections_max)
-
-
-def _running(found: Settings) -> Callable[[Litestar], AbstractAsyncContextManager[None]]:
+def _running(found: Settings, counts: SharedCounts) -> Callable[[Litestar], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def running(app: Litestar) -> AsyncIterator[None]:
         with ExitStack() as held:
             url = await asyncio.to_thread(held.enter_context, installation.database(found))
-            async with serving(url, found) as services:
+            async with serving(url, found, counts) as services:
                 app.state.services = services
                 # The server above this worker, which ends its workers and would start another if one ended by itself;
                 # or the worker, if that server is gone: an orphan's parent is the machine's first process.
@@ -129,7 +145,7 @@ def _running(found: Settings) -> Callable[[Litestar], AbstractAsyncContextManage
 
 
 @asynccontextmanager
-async def serving(url: str, found: Settings) -> AsyncIterator[Services]:
+async def serving(url: str, found: Settings, counts: SharedCounts) -> AsyncIterator[Services]:
     """Open what a web worker works with, and close it once all that was accepted is durable."""
     gc.set_threshold(*COLLECT_AFTER)
     secrets = keys.read(found)
@@ -142,12 +158,17 @@ async def serving(url: str, found: Settings) -> AsyncIterator[Services]:
             holds = Holds(randbits(WORKER_BITS))
             catalogue = Serving(ledger_id, holds)
             await catalogue.refresh(connection)
+            revocations = Revocations(ledger_id)
+            await revocations.refresh(connection)
         writer = Writer(url, holds)
         writing = asyncio.create_task(writer.run(), name="writer")
+        revoking = asyncio.create_task(revocations.follow(pool), name="revocations")
         following = asyncio.create_task(catalogue.follow(url), name="serving")
         stocking = asyncio.create_task(catalogue.keep_stocked(writer), name="stock")
         tallying = Tallying(ledger_id, holds.worker, catalogue.tally)
         telling = asyncio.create_task(tallying.keep(writer), name="tally")
+        data_centres = DataCentres(found.data_centres_file)
+        reading = asyncio.create_task(data_centres.follow(), name="data centres")
         of_ledger = ledger_keys.of_ledger(secrets, ledger_id)
         try:
             yield Services(
@@ -160,10 +181,13 @@ async def serving(url: str, found: Settings) -> AsyncIterator[Services]:
                 ledger_keys=of_ledger,
                 beacon_tokens=BeaconTokens(of_ledger),
                 serving=catalogue,
+                revocations=revocations,
+                activity=activity_of(found, counts),
+                data_centres=data_centres,
                 issuer=found.public_url or ISSUER_WITHOUT_URL,
             )
         finally:
-            for task in (following, stocking, telling):
+            for task in (revoking, following, stocking, telling, reading):
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task

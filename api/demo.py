@@ -152,7 +152,7 @@ async def _passwords(database_url: str) -> tuple[str, str]:
     async with await connect(database_url) as connection:
         return (
             await _with_new_password(connection, ADMIN_EMAIL, "admin"),
-            await _with_new_password(connection, CLIENT_EMAIL, "manager"),
+            await _with_new_password(connection, CLIENT_EMAIL, "admin"),
         )
 
 

@@ -31,6 +31,7 @@ from api.specimens import SPECIMENS
 
 TAGS: Final[Mapping[str, str]] = {
     "sign-in": "Signing in and out.",
+    "account": "One's own account: name, password, sessions.",
     "people": "Who may do what.",
     "advertisers": "Who pays for campaigns.",
     "campaigns": "Who is shown what, when, where, and for how much.",
@@ -39,6 +40,7 @@ TAGS: Final[Mapping[str, str]] = {
     "reports": "What was delivered, and what it cost.",
     "ad slots": "Asking for creatives, and reporting what became of them.",
     "audit": "The log itself.",
+    "reference": "The codes that commands take, for forms.",
     "operations": "Health and metrics.",
 }
 DESCRIPTION: Final = """
@@ -62,7 +64,7 @@ _HEADERS_OF_STATUS: Final[Mapping[str, Mapping[str, OpenAPIHeader]]] = {"302": {
     str(status.value): {name: OpenAPIHeader(schema=_TEXT, description=said) for name, said in headers.items()}
     for status, headers in problems.HEADERS.items()
 }
-_WITHOUT_CONTENT: Final = frozenset({"204", "302"})
+_WITHOUT_CONTENT: Final = frozenset({"204", "302", "304"})
 
 
 def configuration(assets: str) -> OpenAPIConfig:
@@ -150,6 +152,9 @@ def _answer(annotation: Any) -> Any:  # noqa: ANN401  types, of whatever kind
 
 def _complete(handler: HTTPRouteHandler, operation: Operation, versioned: set[str]) -> None:
     operation.summary = re.split(r"[.;](?:\s|$)|, which", operation.description or "")[0]
+    if takes := handler.opt.get("takes"):
+        file = OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY))
+        operation.request_body = RequestBody(required=True, content=dict.fromkeys(takes, file))
     if handler.resolve_guards():
         operation.security = [{"access_token": []}]
     for parameter in operation.parameters or ():

@@ -14,7 +14,7 @@ from litestar import Litestar
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, ReceiveMessage, Scope, Send
 
-from api import beacons, decisions, problems
+from api import answers, beacons, decisions, problems
 from api.services import Services
 from domain.ad_request import AdRequest
 from domain.budget import DeliveryKind
@@ -22,10 +22,10 @@ from infra.beacon_tokens import TOKEN_CHARACTERS_MAX
 
 BODY_BYTES_MAX: Final = 100_000
 KIND_OF_DOOR: Final[dict[str, DeliveryKind]] = {
-    decisions.IMPRESSION_PATH: "impression",
-    decisions.VIEW_PATH: "view",
+    answers.IMPRESSION_PATH: "impression",
+    answers.VIEW_PATH: "view",
 }
-_DOOR_CHARACTERS: Final = len(decisions.IMPRESSION_PATH)
+_DOOR_CHARACTERS: Final = len(answers.IMPRESSION_PATH)
 """Both are as long."""
 
 _ad_requests: Final = msgspec.json.Decoder(AdRequest, strict=True)
@@ -43,7 +43,7 @@ def expressed(app: ASGIApp, routes: Litestar) -> ASGIApp:
                 if "/" not in token and 0 < len(token) <= TOKEN_CHARACTERS_MAX:
                     await _report(routes.state.services, scope, kind, token, receive, send)
                     return
-            elif method == "POST" and path == decisions.DECISIONS_PATH:
+            elif method == "POST" and path == answers.DECISIONS_PATH:
                 message = await receive()
                 receive = _again(message, receive)
                 if (request := _ad_request(scope, message)) is not None:

@@ -88,6 +88,10 @@ class UnsupportedMediaType(Exception):
     """The body of this request has to be application/json."""
 
 
+class NotAnImage(UnsupportedMediaType):
+    """The body of this request has to be image/gif, image/jpeg, image/png or image/webp."""
+
+
 class Malformed(Exception):
     """A header or a parameter of the request is not of its form."""
 
@@ -267,12 +271,18 @@ LISTING_OF_ONE: Final = documented(*_ALWAYS, *_ROLE, HTTPStatus.NOT_FOUND, HTTPS
 CREATING: Final = documented(*_ALWAYS, *_ROLE, *_BODY, *_DECIDED)
 CHANGING: Final = documented(*_ALWAYS, *_ROLE, *_BODY, *_DECIDED, *_EXISTING)
 STEPPING: Final = documented(*_ALWAYS, *_ROLE, *_DECIDED, *_EXISTING, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-SETTING: Final = documented(*_ALWAYS, *_ROLE, *_BODY, HTTPStatus.NOT_FOUND)
+ACCOUNT: Final = documented(*_ALWAYS, *_ROLE, *_BODY, *_DECIDED, HTTPStatus.NOT_FOUND)
+GUESSING: Final = documented(*_ALWAYS, *_ROLE, *_BODY, *_DECIDED, HTTPStatus.TOO_MANY_REQUESTS)
 SIGNING_IN: Final = documented(*_ALWAYS, *_BODY, HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
 PROLONGING: Final = documented(*_ALWAYS, *_BODY, HTTPStatus.UNAUTHORIZED)
 _OF_ADS: Final = (*_ALWAYS, HTTPStatus.TOO_MANY_REQUESTS)
-DECIDING: Final = documented(*_OF_ADS, *_BODY, HTTPStatus.UNAUTHORIZED, HTTPStatus.UNPROCESSABLE_ENTITY)
+DECIDING: Final = documented(*_OF_ADS, *_BODY, *_ROLE, HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY)
+EXPLAINING: Final = documented(*_ALWAYS, *_ROLE, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
+LOADING: Final = documented(*_OF_ADS, HTTPStatus.NOT_FOUND)
 REPORTING: Final = documented(*_OF_ADS, *_BODY, HTTPStatus.UNAUTHORIZED)
+PLAYING: Final = documented(*_OF_ADS, HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND)
+REPORTING_NOTHING: Final = documented(*_OF_ADS)
+BIDDING: Final = documented(*_OF_ADS, *_BODY, HTTPStatus.UNAUTHORIZED)
 BEACON: Final = documented(*_OF_ADS, HTTPStatus.FORBIDDEN)
 CLICK: Final = documented(*_OF_ADS, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
 

@@ -18,6 +18,8 @@ import structlog
 
 from api import logs
 from infra import cosigner, embedded, installation, keys, log_keys, schema, settings
+from infra.activity import activity_of
+from infra.data_centres import DataCentres
 from infra.rate_limits import RateLimits, SharedCounts
 from infra.settings import CONNECTIONS_MAX, Settings
 
@@ -69,7 +71,10 @@ def serve(
     found = settings.read(data_dir=data_dir)
     log_level = log_level or found.log_level
     logs.configure(log_level)
-    RateLimits(found.rate_per_key, found.rate_per_address, SharedCounts(None, 1))  # refused here, not in every worker
+    counts = SharedCounts(None, 1)
+    RateLimits(found.rate_per_key, found.rate_per_address, counts)  # refused here, not in every worker
+    activity_of(found, counts)
+    DataCentres(found.data_centres_file)
     connections = _room_for(found.connections_max)
     with ExitStack() as stack:
         url = stack.enter_context(_held_database(found))

@@ -6,9 +6,12 @@ from uuid import UUID
 
 from litestar.connection import ASGIConnection
 
+from infra.activity import Activity
 from infra.beacon_tokens import BeaconTokens
+from infra.data_centres import DataCentres
 from infra.keys import Keys
 from infra.ledger_keys import LedgerKeys
+from infra.revocations import Revocations
 from infra.settings import Settings
 from infra.writer import Log
 from projections.serving import Serving
@@ -25,6 +28,9 @@ class Services(NamedTuple):
     ledger_keys: LedgerKeys
     beacon_tokens: BeaconTokens
     serving: Serving
+    revocations: Revocations
+    activity: Activity
+    data_centres: DataCentres
     issuer: str
     stopping: asyncio.Event
 

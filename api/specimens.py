@@ -6,12 +6,13 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from api.account import PasswordChange, ProfileChange
+from api.answers import Ad, DecisionResponse, PlacementDecision
 from api.beacons import BeaconBatch, BeaconResult, BeaconResults
-from api.decisions import Ad, DecisionResponse, PlacementDecision
 from api.people import NewUser, UserChange
 from api.sign_in import Credentials, RefreshToken, Tokens
 from api.slots import IssuedKey
-from domain.ad_request import AdRequest, Geo, Placement, Viewer
+from domain.ad_request import AdRequest, Content, Device, Geo, Placement, Site, Viewer
 from domain.advertiser import ChangeAdvertiser, CreateAdvertiser, DepositFunds, PlaceLegalHold, WithdrawFunds
 from domain.campaign import ChangeCampaign, CreateCampaign
 from domain.creative import ChangeCreative, CreateCreative, DenyCreative
@@ -36,6 +37,11 @@ SPECIMENS: Final[tuple[Struct, ...]] = (
     ),
     NewUser(email="vera@example.com", password="a long sentence nobody guesses", role="viewer"),  # noqa: S106  nobody's password
     UserChange(role="manager"),
+    ProfileChange(name="Vera Lindqvist", timezone="Europe/Stockholm"),
+    PasswordChange(
+        current_password="a long sentence nobody guesses",  # noqa: S106  nobody's password
+        new_password="another sentence nobody guesses",  # noqa: S106  nobody's password
+    ),
     CreateAdvertiser(
         name="Northwind Shoes", company_name="Northwind Ltd.", email="ads@northwind.example", phone="+44 20 7946 0000"
     ),
@@ -58,8 +64,19 @@ SPECIMENS: Final[tuple[Struct, ...]] = (
         max_view_count=3,
         max_view_duration=CapWindow(value=1, unit="day"),
         targeting=(Target(country="GB", cities=("London", "Leeds")), Target(country="IE")),
+        excluded_targeting=(Target(country="GB", postcodes=("EC1*", "SW1A 1AA")),),
         keywords=("boots",),
-        blocked_categories=("gambling",),
+        categories=("IAB18",),
+        page_categories=("IAB18", "IAB20"),
+        blocked_categories=("IAB7-39",),
+        languages=("en",),
+        device_types=("phone", "tablet"),
+        domains=("news.example",),
+        excluded_domains=("sports.news.example",),
+        key_values={"section": ("travel", "outdoors")},
+        time_slots=(TimeSlot(start="18:00", end="01:00"),),
+        weekdays=("friday", "saturday"),
+        time_basis="viewer",
     ),
     ChangeCampaign(budget_micros=3_000_000_000, end_date=date(2026, 12, 24)),
     CreateCreative(
@@ -86,8 +103,12 @@ SPECIMENS: Final[tuple[Struct, ...]] = (
     AdRequest(
         id="page-view-1",
         placements=(Placement(id="top", slot_id=_SLOT),),
-        geo=Geo(country="GB", city="London"),
+        geo=Geo(country="GB", city="London", zip="N1 9GU", utcoffset=60),
         viewer=Viewer(id="a name that you gave this viewer"),
+        device=Device(language="en-GB", type="phone"),
+        site=Site(domain="travel.news.example", keywords=("boots", "rain"), categories=("IAB20-3",)),
+        content=Content(rating_system="PEGI", rating_label="12"),
+        key_values={"section": ("travel",)},
     ),
     DecisionResponse(
         id="page-view-1",

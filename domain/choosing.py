@@ -28,7 +28,7 @@ from domain.pacing import Pace
 from domain.rating import LABELS, audience_of, is_within
 from domain.rotation import Tried
 from domain.slot import Slot
-from domain.targeting import EVERYWHERE, FACETS, Place, beginnings_of, categories_of, places, places_of
+from domain.targeting import EVERYWHERE, FACETS, Place, asked_by, beginnings_of, categories_of, places, places_of
 from domain.terms import CampaignTerms, CreativeTerms, SlotTerms
 from domain.values import AUDIENCES, AdType, Audience, ContentRating, MediaType, Pricing, RatingSystem, flight, zone
 
@@ -85,6 +85,7 @@ class Lineup(Struct, frozen=True, kw_only=True):
     choosiness: tuple[Choosiness, ...]
     by_key_value: Mapping[tuple[str, str], int]
     key_counts: tuple[int, ...]
+    asked: frozenset[str]
     by_advertiser: Mapping[UUID, int]
     by_campaign: Mapping[UUID, int]
     by_creative: Mapping[UUID, int]
@@ -100,7 +101,8 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     """What can be served at one position of the log: the active slots, and the lineup of each.
 
     `paces` holds the campaigns that are paced; others are served as soon as possible. `tried` holds how often
-    creatives were shown and clicked, as far as that decides whose turn it is.
+    creatives were shown and clicked, as far as that decides whose turn it is. `companions` are the pictures and
+    documents of campaigns that have video or audio, to be shown beside it.
     """
 
     position: int = 0
@@ -110,6 +112,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     asks_for_devices: bool = False
     limited: frozenset[UUID] = frozenset()
     caps: Mapping[UUID, Cap] = {}
+    companions: Mapping[UUID, tuple[Candidate, ...]] = {}
     paces: Mapping[UUID, Pace] = {}
     tried: Mapping[UUID, Tried] = {}
 
@@ -156,6 +159,7 @@ def index(
         lineups={slot_id: by_format[_format(slot)] for slot_id, slot in open_slots.items()},
         limited=frozenset(each.campaign_id for each in candidates if each.limited),
         caps=caps | {each.creative_id: each.creative_cap for each in candidates if each.creative_cap},
+        companions=_companions(candidates),
     )
 
 
@@ -232,6 +236,16 @@ def is_time(candidate: Candidate, now: datetime, minutes_ahead: int | None) -> b
     return all(is_open(hours, minute) for hours in candidate.hours)
 
 
+def _companions(candidates: Iterable[Candidate]) -> dict[UUID, tuple[Candidate, ...]]:
+    by_campaign: dict[UUID, list[Candidate]] = {
+        each.campaign_id: [] for each in candidates if each.creative.media_type in {"video", "audio"}
+    }
+    for each in candidates if by_campaign else ():
+        if each.creative.media_type in {"image", "html"} and each.campaign_id in by_campaign:
+            by_campaign[each.campaign_id].append(each)
+    return {campaign_id: tuple(shown) for campaign_id, shown in by_campaign.items() if shown}
+
+
 def _format(slot: SlotTerms) -> Format:
     return slot.ad_type, slot.width, slot.height, frozenset(slot.media_types), slot.max_rating, slot.floor_cpm_micros
 
@@ -257,14 +271,13 @@ def _lineup(slot: SlotTerms, of_shape: Iterable[Candidate]) -> Lineup:
         highs=bitset([end - 1 for end in ends]),
         by_place=_bits(places(c.campaign.targeting) or (EVERYWHERE,) for c in candidates),
         by_excluded_place=_bits(places(c.campaign.excluded_targeting) for c in candidates),
-        beginnings=frozenset().union(
-            *(beginnings_of((*c.campaign.targeting, *c.campaign.excluded_targeting)) for c in candidates)
-        ),
+        beginnings=frozenset().union(*(beginnings_of(c.campaign) for c in candidates)),
         choosiness=tuple(_choosiness(candidates)),
         by_key_value=_bits(
             {(key, value) for key, values in c.campaign.key_values.items() for value in values} for c in candidates
         ),
         key_counts=_counts([len(c.campaign.key_values) for c in candidates]),
+        asked=frozenset(chain.from_iterable(asked_by(c.campaign) for c in candidates)),
         by_advertiser=_bits((c.campaign.advertiser_id,) for c in candidates),
         by_campaign=_bits((c.campaign_id,) for c in candidates),
         by_creative=_bits((c.creative_id,) for c in candidates),

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from msgspec import UNSET, Struct, UnsetType
 
+from domain.basis import Basis
 from domain.terms import (
     AdvertiserChanges,
     AdvertiserTerms,
@@ -162,7 +163,9 @@ class DeliveryRecorded(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class ImpressionRecorded(DeliveryRecorded, frozen=True, kw_only=True, tag="impression_recorded"):
-    """A creative began to render."""
+    """A creative began to render; `basis` is what its decision knew that does not follow from the log."""
+
+    basis: Basis | UnsetType = UNSET
 
 
 class ViewRecorded(DeliveryRecorded, frozen=True, kw_only=True, tag="view_recorded"):

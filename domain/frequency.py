@@ -95,6 +95,12 @@ class Viewings:
                 enough.add(subject)
         return enough
 
+    def has_room(self, viewer: str, subject: UUID, cap: Cap, impressions: int, *, second: int, tick: float) -> bool:
+        """Tell whether a viewer may be shown something so many times at once."""
+        known = self._by_viewer.get(viewer, {}).get(subject) or _Seen()
+        open_views = sum(until > tick for until in known.open_until)
+        return not is_reached(known.viewing, cap, second, open_views=open_views + impressions - 1)
+
     def promise(self, viewer: str, subjects: Iterable[UUID], *, until: float) -> None:
         """Count an impression as seen until it is confirmed, or a tick at which it is taken for not shown."""
         for subject in subjects:

@@ -25,10 +25,7 @@ WHOLE_DAY: Final = TimeSlot(start="00:00", end="00:00")
 
 
 class Case(Struct, frozen=True, kw_only=True):
-    """What the rules look at: a creative and its campaign, and the slot on a page that asks for one at a moment.
-
-    `shown` are the creatives that other placements of the page show already.
-    """
+    """What the rules look at: a creative and its campaign, and the slot on a page that asks for one at a moment."""
 
     creative_id: UUID
     creative: Creative
@@ -37,7 +34,6 @@ class Case(Struct, frozen=True, kw_only=True):
     request: AdRequest
     slot: SlotTerms
     now: datetime
-    shown: Collection[UUID] = ()
 
 
 class Rule(NamedTuple):
@@ -261,6 +257,8 @@ RULES: Final = (
     Rule("viewer_time_unknown", "The campaign keeps to the viewer's clock, which is not told.", _knows_no_time),
     Rule("campaign_hours", "The campaign is shown at other times of the week.", _is_outside_hours_of_campaign),
     Rule("hours", "The creative is shown at other times of the day.", _is_outside_hours),
-    Rule("on_page", "The page shows the creative already.", lambda case: case.creative_id in case.shown),
 )
-"""In the order in which they are asked: first what concerns the creative, then the slot, the page and the time."""
+"""In the order in which they are asked: first what concerns the creative, then the slot, the page and the time.
+
+Those of what happened before on the page, and to the campaign, are the situations of `explanation`.
+"""

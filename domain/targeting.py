@@ -5,7 +5,7 @@ Every word of a request stands for itself and for all that it is part of (a post
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import product
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
@@ -25,11 +25,21 @@ _HANDHELD: Final[frozenset[DeviceType]] = frozenset({"phone", "tablet"})
 
 
 class Facet(NamedTuple):
-    """A respect in which campaigns choose: the words of a request, those a campaign wants, and those it avoids."""
+    """A respect in which campaigns choose: the words of a request, those that a campaign wants, and those it avoids."""
 
+    name: str
     words: Callable[[AdRequest], Collection[str]]
     wanted: Callable[[CampaignTerms], Collection[str]]
     avoided: Callable[[CampaignTerms], Collection[str]]
+
+
+def asked_by(terms: CampaignTerms) -> Iterator[str]:
+    """Yield what a campaign goes by that not every request has to tell."""
+    yield from (facet.name for facet in FACETS if facet.wanted(terms) or facet.avoided(terms))
+    if any(target.postcodes for target in (*terms.targeting, *terms.excluded_targeting)):
+        yield "postcode"
+    if terms.time_basis == "viewer":
+        yield "viewer_time"
 
 
 def places(targets: Iterable[Target]) -> frozenset[Place]:
@@ -52,10 +62,13 @@ def places_of(geo: Geo, beginnings: Iterable[int]) -> Iterable[Place]:
     return product({country, None}, {geo.region, None}, {geo.city and geo.city.casefold(), None}, postcodes)
 
 
-def beginnings_of(targets: Iterable[Target]) -> frozenset[int]:
-    """Return how long the beginnings of postcodes are that targets name."""
+def beginnings_of(terms: CampaignTerms) -> frozenset[int]:
+    """Return how long the beginnings of postcodes are that a campaign names."""
     return frozenset(
-        len(postcode_of(postcode)) - 1 for target in targets for postcode in target.postcodes if postcode[-1:] == "*"
+        len(postcode_of(postcode)) - 1
+        for target in (*terms.targeting, *terms.excluded_targeting)
+        for postcode in target.postcodes
+        if postcode[-1:] == "*"
     )
 
 
@@ -111,22 +124,26 @@ def _nothing(_terms: CampaignTerms) -> Collection[str]:
 
 FACETS: Final = (
     Facet(
+        "keywords",
         lambda request: keywords_of(request.site.keywords),
         lambda terms: keywords_of(terms.keywords),
         _nothing,
     ),
     Facet(
+        "categories",
         lambda request: categories_of(request.site.categories),
         lambda terms: terms.page_categories,
         lambda terms: terms.blocked_categories,
     ),
     Facet(
+        "language",
         lambda request: languages_of(request.device.language),
         lambda terms: keywords_of(terms.languages),
         _nothing,
     ),
-    Facet(lambda request: devices_of(request.device.type), lambda terms: terms.device_types, _nothing),
+    Facet("device", lambda request: devices_of(request.device.type), lambda terms: terms.device_types, _nothing),
     Facet(
+        "domain",
         lambda request: domains_of(domain_of(request)),
         lambda terms: terms.domains,
         lambda terms: terms.excluded_domains,

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import msgspec
 
+from domain.basis import Basis
 from domain.budget import DeliveryKind, PlaybackKind
 from domain.delivery import PLAYBACK, Ticket
 from infra.ledger_keys import LedgerKeys
@@ -34,6 +35,8 @@ _LETTERS: Final[dict[DeliveryKind, str]] = {
     "error": "e",
 }
 _KINDS: Final[dict[str, DeliveryKind]] = {letter: kind for kind, letter in _LETTERS.items()}
+
+_NIL: Final = b"\xc0"
 
 _encode = msgspec.msgpack.Encoder(uuid_format="bytes").encode
 _decode = msgspec.msgpack.Decoder(Ticket).decode
@@ -59,10 +62,14 @@ class BeaconTokens:
         """Return the token that reports a delivery of that kind."""
         return self._current.token(_LETTERS[kind], _encode(ticket))
 
-    def sign_all(self, ticket: Ticket) -> tuple[str, str, str]:
-        """Return the tokens for impression, view and click; the ticket is encoded once."""
+    def sign_all(self, ticket: Ticket, basis: Basis | None = None) -> tuple[str, str, str]:
+        """Return the tokens for impression, view and click; the ticket, without a basis, is encoded once.
+
+        The basis of the decision goes into the token of the impression, in its place at the end of the ticket.
+        """
         token, encoded = self._current.token, _encode(ticket)
-        return token("i", encoded), token("v", encoded), token("c", encoded)
+        based = encoded if basis is None else encoded.removesuffix(_NIL) + _encode(basis)
+        return token("i", based), token("v", encoded), token("c", encoded)
 
     def sign_playback(self, ticket: Ticket) -> dict[PlaybackKind, str]:
         """Return the tokens for what a player reports; the ticket is encoded once."""

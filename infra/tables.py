@@ -230,6 +230,10 @@ users = Table(
     Column("role", Text, nullable=False),
     Column("active", Boolean, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("timezone", Text, nullable=False),
+    Column("changed_at", DateTime(timezone=True)),
+    Index("ix_users_changed", "ledger_id", "changed_at"),
     comment="Identity is not in the log, which refers to people by id. E-mail addresses are kept in lower case.",
 )
 
@@ -244,6 +248,9 @@ refresh_tokens = Table(
     Column("expires_at", DateTime(timezone=True), nullable=False),
     Column("used_at", DateTime(timezone=True)),
     Column("revoked_at", DateTime(timezone=True)),
+    Column("address", Text, nullable=False),
+    Column("agent", Text, nullable=False),
+    Index("ix_refresh_tokens_revoked", "ledger_id", "revoked_at"),
     comment="Rotating refresh tokens, by hash; one family a sign-in. Using one twice revokes its family.",
 )
 

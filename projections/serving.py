@@ -19,6 +19,7 @@ from domain.choosing import Lineup, Snapshot, index, of_campaigns
 from domain.creative import CREATIVE, Creative
 from domain.decider import Decider
 from domain.events import CampaignActivated
+from domain.explanation import Catalogue
 from domain.frequency import VIEWERS_MAX, Viewings
 from domain.holds import Holds
 from domain.leasing import Want
@@ -26,7 +27,7 @@ from domain.pacing import Pace
 from domain.precedence import paced
 from domain.slot import SLOT, Slot
 from domain.tally import Tally
-from domain.terms import CreativeTerms, SlotTerms
+from domain.terms import SlotTerms
 from infra import clock
 from infra.batch import Leasing
 from infra.commit import worker_channel
@@ -83,6 +84,13 @@ class Serving:
             known = self._sold_out[slot_id] = (lineup, self.holds.changes, bits)
         return known[2]
 
+    def markup(self, creative_id: UUID) -> str | None:
+        """Return what an HTML creative consists of, while its review holds; else None."""
+        creative = self._creatives.get(creative_id)
+        if creative is None or creative.review != "approved" or creative.terms.media_type != "html":
+            return None
+        return creative.terms.media_content
+
     def click_url(self, creative_id: UUID) -> str | None:
         """Return where a click on a creative leads, also when it is not served any more; None when it is unknown."""
         creative = self._creatives.get(creative_id)
@@ -93,14 +101,27 @@ class Serving:
         slot = self._slots.get(slot_id)
         return None if slot is None else slot.terms
 
-    def creative(self, creative_id: UUID) -> CreativeTerms:
-        """Return the terms of a creative that was chosen."""
-        return self._creatives[creative_id].terms
+    def creative(self, creative_id: UUID) -> Creative | None:
+        """Return a creative as it stands, also when it is not served any more; None when it is unknown."""
+        return self._creatives.get(creative_id)
+
+    def campaign(self, campaign_id: UUID) -> Campaign | None:
+        """Return a campaign as it stands; None when it is unknown."""
+        return self._campaigns.get(campaign_id)
+
+    def catalogue(self) -> Catalogue:
+        """Return everything that there is, as the snapshot was made of it."""
+        return Catalogue(
+            campaigns=dict(self._campaigns),
+            creatives=dict(self._creatives),
+            slots=dict(self._slots),
+            advertisers=dict(self._advertisers),
+        )
 
     async def refresh(self, connection: Connection) -> None:
         """Take in what the log has gained, and swap in a new snapshot if that changes what can be served."""
         async for recorded in read_catalogue(connection, self.ledger_id, self.position):
-            self._changed |= self._take(recorded)
+            self._changed |= self.take(recorded)
             self.position = recorded.position
         if self._changed:  # also by what was read before a connection was lost
             # In a thread, so that requests are answered from the old snapshot while a large one is made.
@@ -189,7 +210,8 @@ class Serving:
         with suppress(LogBusy, LogUnavailable):  # the next round asks again; until then the leases run out
             await writer.lease(leasing)
 
-    def _take(self, recorded: Recorded) -> bool:
+    def take(self, recorded: Recorded) -> bool:
+        """Take in an entry of the log; tell whether it can change what is served."""
         match recorded.entry.stream.partition("-")[0]:
             case CAMPAIGN.thing:
                 _evolve(CAMPAIGN, self._campaigns, recorded)
@@ -208,6 +230,16 @@ class Serving:
 
 def _urgent(paces: Mapping[UUID, Pace]) -> dict[UUID, int]:
     return {campaign_id: pace.urgency for campaign_id, pace in paces.items() if pace.urgency > 1}
+
+
+async def catalogue_at(connection: Connection, ledger_id: UUID, position: int) -> Catalogue:
+    """Return everything that there was as of a position of the log."""
+    past = Serving(ledger_id, Holds())
+    async for recorded in read_catalogue(connection, ledger_id, 0):
+        if recorded.position > position:
+            break
+        past.take(recorded)
+    return past.catalogue()
 
 
 def _evolve(decider: Decider[Any, Any, Any], states: dict[UUID, Any], recorded: Recorded) -> None:

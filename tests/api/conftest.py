@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Final
 from uuid import uuid4
 
 import httpx
@@ -13,6 +14,9 @@ import pytest
 from tests.conftest import with_database
 from tests.running import Service, running
 from tests.world import World
+
+DATA_CENTRE: Final = "203.0.113.0/24"
+"""What the service takes for a data centre; it believes whoever says from this machine that it is a proxy."""
 
 
 @pytest.fixture(scope="session")
@@ -51,8 +55,10 @@ def _on_fresh_database(cluster_url: str) -> Iterator[Service]:
     name = f"service_{uuid4().hex}"
     with psycopg.connect(with_database(cluster_url, "postgres"), autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}" TEMPLATE ledger')
-    with (
-        TemporaryDirectory() as folder,
-        running(Path(folder) / "data", database_url=with_database(cluster_url, name)) as started,
-    ):
-        yield started
+    with TemporaryDirectory() as folder:
+        networks = Path(folder) / "data centres"
+        networks.write_text(f"# Where tests say that they are\n{DATA_CENTRE}\n")
+        settings = {"LEDGER_DATA_CENTRES_FILE": str(networks), "LEDGER_TRUSTED_PROXIES": "127.0.0.1"}
+        url = with_database(cluster_url, name)
+        with running(Path(folder) / "data", database_url=url, settings=settings) as started:
+            yield started

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from litestar import Litestar, Response, get, post
 
-from api.decisions import Ad, DecisionResponse, PlacementDecision
+from api.answers import Ad, DecisionResponse, PlacementDecision
 from domain.ad_request import AdRequest
 
 _ID = UUID("01920000-0000-7000-8000-000000000001")

@@ -120,7 +120,7 @@ def tickets(catalogue: Catalogue, count: int) -> list[Ticket]:
             country=COUNTRIES[number % 7],
             region=f"R{number % 5}",
             city="Alpha",
-            viewer="6sJ1BvFh0tWc8cG7rjLxkA",
+            viewer=f"6sJ1BvFh0tWc{number:010}",
             expires_at=expires_at,
             hold_expires_at=expires_at,
             worker=0,

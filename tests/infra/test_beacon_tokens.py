@@ -11,12 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import msgpack, structs
 
+from domain.basis import Basis, Facts
 from domain.budget import DeliveryKind
 from domain.delivery import Ticket
+from domain.explanation import BASIS_BYTES_MAX
 from domain.values import MICROS_MAX, Pricing
 from infra.beacon_tokens import TOKEN_CHARACTERS_MAX, BeaconTokens, TokenForged
 from infra.clock import fresh_id
 from infra.ledger_keys import LedgerKeys
+from tests.domain.strategies import bases
 
 KINDS: Final[tuple[DeliveryKind, ...]] = get_args(DeliveryKind)
 ALPHABET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -111,6 +114,15 @@ def test_all_kinds_are_signed_at_once(promised: Ticket) -> None:
     assert TOKENS.sign_all(promised) == tuple(TOKENS.sign(kind, promised) for kind in ("impression", "view", "click"))
 
 
+@given(bases)
+def test_only_the_impression_carries_the_basis(basis: Basis) -> None:
+    """What a decision knew comes back with its impression, and makes the other tokens no longer."""
+    promised = ticket()
+    impression, *others = TOKENS.sign_all(promised, basis)
+    assert TOKENS.verify(impression) == ("impression", structs.replace(promised, basis=basis))
+    assert others == [TOKENS.sign(kind, promised) for kind in ("view", "click")]
+
+
 def test_a_token_is_short() -> None:
     """A token of real traffic leaves a URL far below what anybody cuts off."""
     assert len(TOKEN) <= 280
@@ -121,7 +133,11 @@ def test_the_longest_ticket_fits() -> None:
     long = "\U0001f6b6" * 100
     pricing = Pricing(model="flat", price_micros=MICROS_MAX)
     promised = structs.replace(ticket(), region=long, city=long, expires_at=2**40, pricing=pricing)
-    assert TOKENS.verify(TOKENS.sign("click", promised)) == ("click", promised)
+    basis = Basis(position=2**50, facts=Facts(domain="a" * (BASIS_BYTES_MAX - 34)))
+    assert len(msgpack.encode(basis)) == BASIS_BYTES_MAX
+    impression, _, click = TOKENS.sign_all(promised, basis)
+    assert TOKENS.verify(impression) == ("impression", structs.replace(promised, basis=basis))
+    assert TOKENS.verify(click) == ("click", promised)
 
 
 def test_every_key_of_two_generations_verifies() -> None:
