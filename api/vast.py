@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final
 from uuid import UUID
 
 import msgspec
-from litestar import Controller, Request, get
+from litestar import Controller, Request, Response, get
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import QueryParameter
@@ -168,10 +168,10 @@ class VastController(Controller):
         )
 
     @get("/vast/nothing", operation_id="report_nothing_played", status_code=204, responses=problems.REPORTING_NOTHING)
-    async def nothing(self, code: ErrorCode = None) -> ASGIResponse:  # noqa: ARG002  it was counted as a request
+    async def nothing(self, code: ErrorCode = None) -> Response[None]:  # noqa: ARG002  it was counted as a request
         """Take note that a player got no ad, which was counted when it asked."""
         metrics.beacon_counter("error", "nothing_to_play").inc()
-        return ASGIResponse(status_code=204, headers=_NEVER_KEPT)
+        return Response(None, status_code=204, headers=_NEVER_KEPT)
 
 
 def answer(services: Services, request: AdRequest, pod: Pod, slot_key: str, base_url: str) -> ASGIResponse:

@@ -197,7 +197,7 @@ def test_what_does_not_fit_exactly_is_filled_as_far_as_it_can_be(world: World, p
     campaign_with(page, 20, 20, 15, impression_budget=3)
     page.known()
     eventually(lambda: seconds_of(asked(player, page, poddur=35)))
-    assert sorted(seconds_of(asked(player, page, poddur=50, test="true"))) == [15, 20]
+    assert sorted(seconds_of(asked(player, page, poddur=50, test="true"))) == [20, 20]
     assert sorted(seconds_of(asked(player, page, poddur=50, rqddurs="20", test="true"))) == [20, 20]
     assert seconds_of(asked(player, page, poddur=50, maxseq=1, test="true")) == [20]
     assert seconds_of(asked(player, page, poddur=50, minduration=16, maxduration=30, test="true")) == [20, 20]
