@@ -42,11 +42,11 @@ RATE_SECONDS: Final = 900
 LEAST_RATE_PART: Final = 0.02
 """A planned rate is not taken for less than this part of the average: what is due at night keeps nobody until noon."""
 
-CATCH_UP_SECONDS: Final = 300.0
-"""What is behind is spread over about as long, lest it all goes to the same viewers."""
+BURST_SECONDS: Final = 30.0
+"""As much as is planned for so long may be delivered between two looks at the figures: requests come in bursts."""
 
-LOOK_SECONDS: Final = 2.0
-"""For how long an allowance lasts: workers look at figures every second, and may be late."""
+CATCH_UP_LOOKS: Final = 150
+"""What is behind beyond that is spread over about as many looks, lest it all goes to the same viewers."""
 
 IMPRESSIONS_PER_CLICK: Final = 500
 """What a click is expected to take before there are any."""
@@ -159,9 +159,9 @@ def _pace(portion: Portion, curve: Curve, second: int, workers: int) -> Pace:
     due_by_now = min(target(portion, curve, second) / (1 - SPARE_PART), portion.limit)
     ahead, behind_seconds = portion.delivered - due_by_now, max(due_by_now - portion.delivered, 0.0) / rate
     patience = min(max(due_by_now * PATIENCE_PART, rate * PATIENCE_SECONDS_MIN), rate * PATIENCE_SECONDS_MAX)
-    due = rate * (2 + behind_seconds / CATCH_UP_SECONDS) * LOOK_SECONDS / portion.each
+    burst = rate * (BURST_SECONDS + behind_seconds / CATCH_UP_LOOKS) / portion.each
     return Pace(
         odds=max(int(ALWAYS * exp(-max(ahead, 0.0) / patience)), 1),
         urgency=min(1 + int(behind_seconds / URGENT_SECONDS), URGENCY_MAX),
-        allowance=max(ceil(due / workers), 1),
+        allowance=max(ceil(burst / workers), 1),
     )

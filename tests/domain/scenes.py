@@ -19,8 +19,8 @@ MONDAY: Final = 2_899 * WEEK_SECONDS + 4 * DAY
 """The beginning of a Monday of 2025, in UTC."""
 
 RECORDED: Final = Path(__file__).parents[3] / "shared" / "data" / "ipinyou" / "impressions.tsv"
-EVENING: Final = (18 * HOUR + 30 * 60, 23 * HOUR + 50 * 60)
-"""From when to when the recorded evening lasts, in seconds since its midnight."""
+EVENING: Final = (18 * HOUR + 30 * 60, 23 * HOUR + 40 * 60)
+"""From when to when the recorded evening lasts, in seconds since its midnight; then its record trickles away."""
 
 Traffic = Callable[[int], float]
 
@@ -96,7 +96,7 @@ def of_week(limit: int, times: float, *, late: int = 1) -> Scene:
 def of_silent_night() -> Scene:
     """Fly for a day in which nothing comes for three hours; two hours later it should be on its curve again."""
     scene = of_day(20_000, silent, 4)
-    return scene._replace(moments=scene.moments[:6] + scene.moments[10:])
+    return scene._replace(moments=[*scene.moments[:6], *scene.moments[10:]])
 
 
 def of_recorded_evening(limit: int = 2_000) -> Scene:

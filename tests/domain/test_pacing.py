@@ -153,7 +153,7 @@ def test_what_a_silent_night_leaves_is_caught_up() -> None:
 
 
 @pytest.mark.skipif(not RECORDED.exists(), reason="the recorded evening is not here")
-@pytest.mark.parametrize("limit", [500, 2_000, 6_000])
+@pytest.mark.parametrize("limit", [500, 2_000, 6_000, 8_000])
 def test_a_recorded_evening_follows_the_curve(limit: int) -> None:
     """Requests as people made them, by the second: on the curve at every hour, and all of it by the end."""
     scene = of_recorded_evening(limit)
