@@ -1,5 +1,7 @@
 """campaigns that share a page."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
@@ -9,7 +11,7 @@ down_revision = "0007"
 branch_labels = None
 depends_on = None
 
-COLUMNS = (
+COLUMNS: tuple[sa.Column[Any], ...] = (
     sa.Column("weight", sa.Integer(), nullable=False, server_default="1"),
     sa.Column("rotation", sa.Text(), nullable=False, server_default="weight"),
     sa.Column("competitive_exclusion", postgresql.JSONB(), nullable=False, server_default="[]"),
