@@ -11,6 +11,7 @@ from sqlalchemy import BigInteger, Column, DateTime, Integer, Table, Text, Uuid,
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql.elements import Label
 
+from domain.decider import copied
 from domain.errors import NotFound
 from domain.events import (
     CampaignActivated,
@@ -21,6 +22,7 @@ from domain.events import (
     CampaignExpired,
     CampaignPaused,
 )
+from domain.terms import CampaignTerms
 from infra.database import Connection, fetch
 from infra.event_log import Recorded, type_of
 from infra.tables import metadata
@@ -80,8 +82,10 @@ _BEFORE: Final[Label[dict[str, Any]]] = literal_column("""
 def fold(recorded: Recorded) -> HistoryRow:
     """Return the row of an entry."""
     entry = recorded.entry
-    fields = msgspec.to_builtins(entry.event)
-    fields.pop("type")
+    event = entry.event
+    # What the log leaves unsaid, because it is as usual, is said here: what comes later changes it.
+    fields = msgspec.to_builtins(copied(CampaignTerms, event) if isinstance(event, CampaignCreated) else event)
+    fields.pop("type", None)
     return HistoryRow(
         campaign_id=subject_of(recorded),
         version=entry.version,
@@ -136,7 +140,7 @@ def version_after(cursor: str | None) -> int:
 
 PROJECTION: Final = Projection(
     name="history",
-    version=1,
+    version=2,
     handles=(
         CampaignCreated,
         CampaignChanged,

@@ -71,6 +71,11 @@ _URL_MISFITS: Final[list[Any]] = [1, "", "shop", "javascript:alert(1)", "ftp://a
 _ID_MISFITS: Final[list[Any]] = [1, None, "", "1", "01990000-0000-7000-8000-00000000000g"]
 _LINE_MISFITS: Final = [*_TEXT_MISFITS, "a\n", "a\r", "a\tb"]
 _WORDS_MISFITS: Final[list[Any]] = ["a", None, {}, [1], [""], ["a\n"], ["a" * 101], ["a"] * 101]
+_CHOICES_MISFITS: Final[list[Any]] = ["a", None, {}, [1], [None], [""]]
+_TIME_SLOTS_MISFITS: Final[list[Any]] = [
+    None, {}, [{}], [{"start": "08:00", "end": "8:30"}], [{"start": "08:00", "end": "24:00"}],
+    [{"start": "08:00", "end": "09:00"}] * 25,
+]  # fmt: skip
 _TARGETS_MISFITS: Final[list[Any]] = [
     {}, None, [None], [{"country": "cn"}], [{"country": "CN\n"}], [{"land": "CN"}], [{"region": ""}],
     [{"cities": [""]}], [{"postcodes": ["a"] * 201}], [{}] * 501,
@@ -108,9 +113,19 @@ _MISFITS_OF_CHANGES: Final[dict[type[Struct], dict[str, list[Any]]]] = {
         "max_view_count": [*_NUMBER_MISFITS, 0],
         "max_view_duration": [1, {}, {"value": 1}, {"value": 0, "unit": "day"}, {"value": 1, "unit": "year"}],
         "targeting": _TARGETS_MISFITS,
+        "excluded_targeting": _TARGETS_MISFITS,
         "keywords": _WORDS_MISFITS,
         "categories": _WORDS_MISFITS,
+        "page_categories": _WORDS_MISFITS,
         "blocked_categories": _WORDS_MISFITS,
+        "languages": [*_CHOICES_MISFITS, ["z"], ["de_AT"], ["de-"], ["de\n"], ["a" * 9]],
+        "device_types": [*_CHOICES_MISFITS, ["Phone"], ["phone"] * 9],
+        "domains": [*_CHOICES_MISFITS, ["News.example"], ["a..b"], [".a"], ["a-"], ["a\n"], ["a"] * 201],
+        "excluded_domains": [*_CHOICES_MISFITS, ["https://a"], ["a/b"], ["*.a"], ["a."], ["a"] * 201],
+        "key_values": [None, [], "a", {"a": []}, {"a": "b"}, {"": ["b"]}, {"a": [""]}, {"a": [1]}, {"a": ["b"] * 51}],
+        "time_slots": _TIME_SLOTS_MISFITS,
+        "weekdays": [*_CHOICES_MISFITS, ["Monday"], ["mon"], ["monday"] * 8],
+        "time_basis": [1, None, "", "UTC", "publisher"],
         "weight": [*_NUMBER_MISFITS, None, 0, 1_001],
         "rotation": [1, None, "", "optimize"],
         "competitive_exclusion": _WORDS_MISFITS,
@@ -124,6 +139,7 @@ _MISFITS_OF_CHANGES: Final[dict[type[Struct], dict[str, list[Any]]]] = {
         "media_type": [1, None, "", "flash"],
         "media_url": _URL_MISFITS,
         "media_content": [1, "", "\x00", "a" * 30_001],
+        "media_file": [1, "", "a.png", f"{'0' * 64}.svg", f"{'A' * 64}.png", f"/{'0' * 64}.png", f"{'0' * 64}.png\n"],
         "width": [*_NUMBER_MISFITS, 0, 10_001],
         "height": [*_NUMBER_MISFITS, 0, 10_001],
         "duration_seconds": [*_NUMBER_MISFITS, 0, 604_801],
@@ -136,7 +152,7 @@ _MISFITS_OF_CHANGES: Final[dict[type[Struct], dict[str, list[Any]]]] = {
         "expiry_date": _DATE_MISFITS,
         "impression_duration": [1, {}, {"value": 0, "unit": "second"}, {"value": 1, "unit": "day"}],
         "in_view_duration": [1, {}, {"value": 0, "unit": "second"}, {"value": 1, "unit": "day"}],
-        "time_slots": [None, {}, [{}], [{"start": "08:00", "end": "8:30"}], [{"start": "08:00", "end": "09:00"}] * 25],
+        "time_slots": _TIME_SLOTS_MISFITS,
         "weight": [*_NUMBER_MISFITS, None, 0, 1_001],
         "max_views": [*_NUMBER_MISFITS, 0],
         "content_rating": [None, {"rating_system": "FSK"}, {"rating_label": 12}, {"warning_required": 1}, {"x": 1}],
@@ -154,6 +170,8 @@ _MISFITS_OF_CHANGES: Final[dict[type[Struct], dict[str, list[Any]]]] = {
         "token_seconds": [*_NUMBER_MISFITS, None, 0, 604_801],
         "traffic": [1, None, "", "browsers"],
         "click_without_impression": [1, None, True, "", "valid"],
+        "refresh_seconds": [*_NUMBER_MISFITS, 0, 29, 86_401],
+        "closable": [0, None, "false", {}],
         "status": [1, None, "", "Active", "deleted"],
     },
 }  # fmt: skip

@@ -70,7 +70,7 @@ def counted(deliveries: list[Recorded], group_by: tuple[Dimension, ...]) -> dict
 
 
 def _measured(events: list[Any]) -> dict[str, Any]:
-    gross = {name: [event for event in events if isinstance(event, kind)] for name, kind in KINDS.items()}
+    gross = {name: [event for event in events if type(event) is kind] for name, kind in KINDS.items()}
     net = {name: [event for event in found if not _is_invalid(event)] for name, found in gross.items()}
     impressions, clicks = net["impressions"], net["clicks"]
     return {

@@ -88,8 +88,8 @@ async def test_differences_are_found_and_repaired(pool: Pool, database_url: str)
         await connection.execute("UPDATE advertisers SET name = 'Forged' WHERE id = %s", (UUID(int=3),))
         await connection.execute("DELETE FROM advertisers WHERE id = %s", (UUID(int=4),))
         await connection.execute(
-            "INSERT INTO advertisers SELECT ledger_id, %s, version, position, created_at, updated_at, name,"
-            " company_name, email, phone, status FROM advertisers WHERE id = %s",
+            "INSERT INTO advertisers SELECT invented.* FROM advertisers AS known,"
+            " jsonb_populate_record(known, jsonb_build_object('id', %s::uuid)) AS invented WHERE known.id = %s",
             (UUID(int=99), UUID(int=5)),
         )
         found = await compare(database_url, advertisers.PROJECTION, untold)

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from domain.campaign import status_of
 from domain.decider import fold
-from domain.events import AdvertiserChanged, CampaignPaused, CreativePaused, SlotChanged, SlotKeyIssued
+from domain.events import (
+    AdvertiserChanged,
+    CampaignPaused,
+    CreativePaused,
+    PersonalDataErased,
+    SlotChanged,
+    SlotKeyIssued,
+)
 from infra.database import Pool
 from projections import advertisers, campaigns, creatives, slots
 from projections.rows import ReadModel, load, upsert
@@ -38,7 +45,9 @@ def told(life: Life) -> dict[str, Any]:
     fields |= {name: getattr(life.state.terms, name) for name in life.state.terms.__struct_fields__}
     match life.decider.thing:
         case "advertiser":
-            fields |= {name: getattr(life.state, name) for name in ("currency", "funds_micros")}
+            fields |= {name: getattr(life.state, name) for name in ("currency", "funds_micros", "legal_hold")}
+            erased = [each for each in life.recorded if isinstance(each.entry.event, PersonalDataErased)]
+            fields["erased_at"] = erased[-1].entry.recorded_at if erased else None
         case "campaign":
             fields["status"] = status_of(life.state)
         case "creative":
