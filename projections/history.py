@@ -6,7 +6,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import msgspec
-from msgspec import Struct
+from msgspec import NODEFAULT, Struct, structs
 from sqlalchemy import BigInteger, Column, DateTime, Integer, Table, Text, Uuid, literal_column, select
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql.elements import Label
@@ -65,17 +65,25 @@ class HistoryEvent(HistoryRow, frozen=True, kw_only=True):
     before: dict[str, Any]
 
 
-# What a field was before is what the last event that named it said; the first one names them all.
-_BEFORE: Final[Label[dict[str, Any]]] = literal_column("""
+_UNSAID: Final = msgspec.json.encode(
+    {
+        field.name: field.default if field.default is not NODEFAULT else field.default_factory()
+        for field in structs.fields(CampaignCreated)
+        if not field.required
+    }
+).decode()
+
+# What a field was before is what the last event that named it said; where none did, what a campaign begins with.
+_BEFORE: Final[Label[dict[str, Any]]] = literal_column(f"""
     coalesce((
-        SELECT jsonb_object_agg(field, (
+        SELECT jsonb_object_agg(field, coalesce((
             SELECT earlier.fields -> field FROM histories AS earlier
             WHERE earlier.ledger_id = histories.ledger_id AND earlier.campaign_id = histories.campaign_id
                 AND earlier.version < histories.version AND earlier.fields ? field
             ORDER BY earlier.version DESC LIMIT 1
-        ))
+        ), '{_UNSAID}'::jsonb -> field))
         FROM jsonb_object_keys(histories.fields) AS field WHERE histories.version > 1
-    ), '{}')
+    ), '{{}}')
 """).label("before")
 
 

@@ -1,6 +1,5 @@
 """A campaign's history: every event, in order, with who did it and what it set."""
 
-from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
@@ -35,11 +34,12 @@ async def test_a_history_is_complete(pool: Pool, life: Life, places: list[int]) 
             cursor = page.next_cursor
             if cursor is None:
                 break
-    folded, known = list[HistoryEvent](), dict[str, Any]()
-    for row in map(fold, life.recorded):
-        before = {name: known[name] for name in row.fields if row.version > 1}
+    folded, campaign = list[HistoryEvent](), None
+    for recorded in life.recorded:
+        row, was = fold(recorded), msgspec.to_builtins(campaign)
+        before = {} if was is None else {name: was["terms"][name] for name in row.fields}
         folded.append(HistoryEvent(**structs.asdict(row), before=before))
-        known |= row.fields
+        campaign = life.decider.evolve(campaign, recorded.entry.event)
     assert msgspec.json.encode(found, order="sorted") == msgspec.json.encode(folded, order="sorted")
     for row, recorded in zip(found, life.recorded, strict=True):
         entry = recorded.entry
