@@ -104,8 +104,8 @@ class ShowingController(Controller):
     async def look(self, name: FileName, request: Request[Any, Any, Any]) -> Response[None]:
         """Return what is told about a file."""
         file = await _file(name, request)
-        headers = {**file.headers, "Content-Length": str(len(file.content))}
-        return Response(None, status_code=file.status_code, media_type=file.media_type, headers=headers)
+        about = {"Content-Type": str(file.media_type), "Content-Length": str(len(file.content))}
+        return Response(None, status_code=file.status_code, headers={**file.headers, **about})
 
 
 async def _file(name: str, request: Request[Any, Any, Any]) -> Response[bytes]:

@@ -1,5 +1,6 @@
 """The tag in a real browser, on pages of another origin, against the real service."""
 
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,14 +12,15 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Request, Route, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Request, Route, sync_playwright
 from playwright.sync_api import Page as Tab
 
 from tests.api.pages import Page, new_page, recorded
 from tests.api.test_showing import encoded, picture, upload
+from tests.running import free_port
 from tests.world import World
 
-BROWSERS: Final = ("chromium", "chromium-headless-shell", "google-chrome")
+BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome")
 FLAGS: Final = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -32,13 +34,21 @@ TALL: Final = "<p style='height: 3000px'></p>"
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def debugging_port() -> int:
+    """Where another client finds the browser."""
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def browser(debugging_port: int) -> Iterator[Browser]:
     """A browser without a window, for all tests of the module."""
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
         pytest.skip(f"there is no browser here: none of {', '.join(BROWSERS)}")
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=found, args=list(FLAGS))
+        started = playwright.chromium.launch(
+            executable_path=found, args=[*FLAGS, f"--remote-debugging-port={debugging_port}"]
+        )
         yield started
         started.close()
 
@@ -93,6 +103,15 @@ class Reader:
     asked: list[Request] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
 
+    def see(self, request: Request) -> None:
+        """Notice what the page asks for."""
+        if urlsplit(request.url).path.startswith("/ads/v1/"):
+            self.asked.append(request)
+
+    def hear(self, what: str) -> None:
+        """Notice what the tag says has happened."""
+        self.told.append(what)
+
     def beacons(self, kind: str) -> int:
         """Return how many impressions (`i`), views (`v`) or decisions (`decisions`) were requested."""
         return sum(urlsplit(request.url).path.startswith(f"/ads/v1/{kind}") for request in self.asked)
@@ -123,19 +142,24 @@ class Reader:
 def reading(browser: Browser, *, script: str = "", **options: Any) -> Iterator[Reader]:
     """A reader with a browser profile of their own; a script of theirs runs before those of the page."""
     context = browser.new_context(viewport={"width": 800, "height": 600}, **options)
-    context.route("https://shop.example/**", lambda route: route.fulfill(body="The shop."))
-    tab = context.new_page()
+    try:
+        yield reader_of(context, script)
+    finally:
+        context.close()
+
+
+def reader_of(profile: BrowserContext, script: str = "") -> Reader:
+    """Return a reader who opens a tab."""
+    profile.route("https://shop.example/**", lambda route: route.fulfill(body="The shop."))
+    tab = profile.new_page()
     reader = Reader(tab)
-    tab.on("request", reader.asked.append)
-    tab.expose_function("told", reader.told.append)
+    tab.on("request", reader.see)
+    tab.expose_function("told", reader.hear)
     tab.add_init_script(
         f"""for (const what of ["rendered", "viewed", "empty", "failed", "closed"])
             addEventListener("ledger:" + what, () => window.told(what)); {script}"""
     )
-    try:
-        yield reader
-    finally:
-        context.close()
+    return reader
 
 
 def tag(page: Page, *slots: Page, before: str = "", options: str = "") -> str:
@@ -224,8 +248,12 @@ def test_it_counts_when_it_is_rendered_and_not_before(browser: Browser, site: Si
     page = with_image(world)
     served(page)
     held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
     with reading(browser) as reader:
-        reader.tab.route("**/ads/v1/media/*", held.append)
+        reader.tab.route("**/ads/v1/media/*", hold)
         reader.tab.goto(site.publish(tag(page)), wait_until="commit")
         while not held:
             reader.wait(20)
@@ -295,23 +323,25 @@ def test_it_keeps_to_the_policy_of_the_page(browser: Browser, site: Site, world:
         assert (reader.beacons("i/"), reader.beacons("v/")) == (0, 0)
 
 
-def test_in_a_hidden_tab_nothing_counts_until_it_is_seen(browser: Browser, site: Site, world: World) -> None:
+def test_in_a_hidden_tab_nothing_counts_until_it_is_seen(
+    browser: Browser, debugging_port: int, site: Site, world: World
+) -> None:
     """A page that is opened in a tab behind another asks for nothing; once it is seen, all is shown and counted."""
     page = with_image(world)
     served(page)
-    with reading(browser) as reader:
-        # Playwright lets every tab believe that it is seen, unless it is told the truth.
-        session = reader.tab.context.new_cdp_session(reader.tab)
-        session.send("Emulation.setFocusEmulationEnabled", {"enabled": False})
-        other = reader.tab.context.new_page()
-        other.bring_to_front()
-        reader.tab.goto(site.publish(tag(page)))
-        reader.wait(VIEWED_MS)
-        assert reader.tab.evaluate("document.visibilityState") == "hidden"
-        assert (reader.beacons("decisions"), reader.beacons("i/")) == (0, 0)
-        reader.tab.bring_to_front()
-        reader.until("viewed")
-        outcome(world, reader, ["impression", "view"])
+    # Playwright lets every tab believe that it is seen, but for those of the profile that a browser has of itself.
+    same = browser.browser_type.connect_over_cdp(f"http://127.0.0.1:{debugging_port}", no_defaults=True)
+    profile = same.contexts[0]
+    reader = reader_of(profile)
+    profile.new_page().bring_to_front()
+    reader.tab.goto(site.publish(tag(page)))
+    reader.wait(VIEWED_MS)
+    assert reader.tab.evaluate("document.visibilityState") == "hidden"
+    assert (reader.beacons("decisions"), reader.beacons("i/")) == (0, 0)
+    reader.tab.bring_to_front()
+    reader.until("viewed")
+    outcome(world, reader, ["impression", "view"])
+    same.close()
 
 
 def test_html_cannot_reach_the_page(browser: Browser, site: Site, world: World) -> None:
@@ -377,13 +407,13 @@ def test_it_says_what_the_page_knows_and_honours_privacy(browser: Browser, site:
     page = with_image(world)
     served(page)
     address = site.publish(tag(page, options='data-ledger-keywords="tea, winter" data-ledger-viewer="vera"'))
-    asked = []
+    asked: list[dict[str, Any]] = []
     control = "Object.defineProperty(navigator, 'globalPrivacyControl', {value: true})"
     for script in ("", control):
         with reading(browser, script=script, locale="de-AT") as reader:
             reader.tab.goto(address)
             reader.until("rendered")
-            asked.append(next(r.post_data_json for r in reader.asked if r.url.endswith("/decisions")))
+            asked += [json.loads(each.post_data or "") for each in reader.asked if each.method == "POST"]
     for body in asked:
         assert body["site"] == {"domain": "127.0.0.1", "keywords": ["tea", "winter"]}
         assert body["device"] == {"language": "de-AT"}

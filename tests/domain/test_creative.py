@@ -25,6 +25,7 @@ from domain.creative import (
     DenyCreative,
     PauseCreative,
     Review,
+    SetImage,
     SubmitCreative,
 )
 from domain.errors import (
@@ -33,6 +34,7 @@ from domain.errors import (
     DateOutOfRange,
     DatesOutOfOrder,
     FieldFixed,
+    ImageUnfit,
     MediaIncomplete,
     NotApproved,
     NotFound,
@@ -78,6 +80,9 @@ TERMS: Final = CreativeTerms(**structs.asdict(DRAFT))
 SUBMITTED: Final = (CREATED, CreativeSubmitted())
 APPROVED: Final = (*SUBMITTED, CreativeApproved())
 DENIED: Final = (*SUBMITTED, CreativeDenied(reason="Too loud."))
+FILE: Final = f"{'0' * 64}.png"
+IMAGE: Final = SetImage(media_file=FILE, width=300, height=250)
+IMAGE_SET: Final = CreativeChanged(media_file=FILE, media_url=None)
 
 STATUSES: Final = pytest.mark.parametrize("status", get_args(CreativeStatus))
 REVIEWS: Final = pytest.mark.parametrize("review", get_args(Review))
@@ -159,8 +164,8 @@ BROKEN_RULES: Final[list[tuple[dict[str, Any], type[Refusal], str]]] = [
     ({"start_date": date(2026, 3, 2), "end_date": date(2026, 3, 1)}, DatesOutOfOrder, "/end_date"),
     ({"start_date": date(2026, 3, 2), "expiry_date": date(2026, 3, 1)}, DatesOutOfOrder, "/expiry_date"),
     ({"end_date": date(2026, 3, 2), "expiry_date": date(2026, 3, 1)}, DatesOutOfOrder, "/expiry_date"),
-    ({"media_url": None}, MediaIncomplete, "/media_url"),
     ({"media_content": "<b>Shoes</b>"}, MediaIncomplete, "/media_url"),
+    ({"media_url": None, "media_content": "<b>Shoes</b>"}, MediaIncomplete, "/media_url"),
     (VIDEO | {"media_url": None}, MediaIncomplete, "/media_url"),
     (AUDIO | {"media_url": None}, MediaIncomplete, "/media_url"),
     ({"media_type": "html"}, MediaIncomplete, "/media_content"),
@@ -191,6 +196,7 @@ def test_terms_that_break_a_rule_are_refused(fields: dict[str, Any], refusal: ty
     [
         {"start_date": date(2026, 3, 1), "end_date": date(2026, 3, 1), "expiry_date": date(2026, 3, 1)},
         {"expiry_date": date(2026, 3, 1)},
+        {"media_url": None},
         {"media_type": "html", **INLINE},
         {"media_type": "text", "width": None, "height": None, **INLINE},
         VIDEO,
@@ -269,6 +275,51 @@ def test_a_change_of_what_is_not_shown_keeps_the_review(review: Review) -> None:
     change = {"name": "Summer", "weight": 7, "end_date": date(2026, 3, 9)}
     state = standing("active", review).when(ChangeCreative(**change)).then(CreativeChanged(**change))  # type: ignore[arg-type]  # any field by name
     assert state.review == review
+
+
+@pytest.mark.parametrize("density", [1, 2])
+def test_an_uploaded_image_takes_the_place_of_a_url(density: int) -> None:
+    """An image of the creative's dimensions, or twice those, is shown in place of what was; again it is nothing new."""
+    image = structs.replace(IMAGE, width=300 * density, height=250 * density)
+    state = given(CREATIVE, CREATED).when(image).then(IMAGE_SET)
+    assert (state.terms.media_file, state.terms.media_url) == (FILE, None)
+    given(CREATIVE, CREATED, IMAGE_SET).when(image).then()
+    given(CREATIVE, *APPROVED).when(image).then(IMAGE_SET, CreativeSubmitted())
+    back = ChangeCreative(media_file=None, media_url="https://media.example/2.png", width=320)
+    given(CREATIVE, CREATED, IMAGE_SET).when(back).then(CreativeChanged(**structs.asdict(back)))
+
+
+def test_an_image_that_does_not_fit_is_refused() -> None:
+    """An image is no larger or smaller than its creative, which is an image, and keeps its dimensions from then on."""
+    for width, height in ((300, 249), (301, 250), (600, 250), (900, 750), (250, 300)):
+        image = structs.replace(IMAGE, width=width, height=height)
+        given(CREATIVE, CREATED).when(image).then_refused(ImageUnfit)
+    text = structs.replace(CREATED, media_type="text", **INLINE)
+    given(CREATIVE, text).when(IMAGE).then_refused(FieldFixed)
+    given(CREATIVE).when(IMAGE).then_refused(NotFound)
+    for change in (ChangeCreative(width=320), ChangeCreative(height=320)):
+        given(CREATIVE, CREATED, IMAGE_SET).when(change).then_refused(FieldFixed, pointer="/width")
+    html = ChangeCreative(media_type="html", media_content="<b>Shoes</b>")
+    given(CREATIVE, CREATED, IMAGE_SET).when(html).then_refused(MediaIncomplete, pointer="/media_content")
+
+
+def test_a_file_is_uploaded_and_not_named() -> None:
+    """Whoever drafts or changes a creative cannot say that a file is its: it is checked when it is uploaded."""
+    draft = structs.replace(DRAFT, media_url=None, media_file=FILE)
+    given(CREATIVE).when(draft, others=OTHERS).then_refused(FieldFixed, pointer="/media_file")
+    change = ChangeCreative(media_url=None, media_file=FILE)
+    given(CREATIVE, CREATED).when(change).then_refused(FieldFixed, pointer="/media_file")
+
+
+def test_what_is_reviewed_can_be_seen() -> None:
+    """A draft may have its image to come; without it there is no review, and from then on it is not taken away."""
+    bare = structs.replace(CREATED, media_url=None)
+    given(CREATIVE, bare).when(SubmitCreative()).then_refused(MediaIncomplete)
+    given(CREATIVE, bare, IMAGE_SET).when(SubmitCreative()).then(CreativeSubmitted())
+    nothing = ChangeCreative(media_url=None)
+    given(CREATIVE, CREATED).when(nothing).then(CreativeChanged(media_url=None))
+    for before in (SUBMITTED, APPROVED, DENIED):
+        given(CREATIVE, *before).when(nothing).then_refused(MediaIncomplete)
 
 
 @pytest.mark.parametrize(("step", "event", "effect"), EFFECTS)
