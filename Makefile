@@ -8,7 +8,7 @@ TEST_PROCESSES_MAX ?= 4
 PYTEST := $(BIN)/pytest --numprocesses=logical --maxprocesses=$(TEST_PROCESSES_MAX) --dist=loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test coverage bench bench-peers tamper soak planted lock clean
+.PHONY: help setup run test coverage bench bench-peers tamper soak planted erasure lock clean
 
 help: ## List what can be done here
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do printf 'make %-11s %s\n' "$$name" "$$what"; done
@@ -63,6 +63,9 @@ soak: $(READY) ## Drive the service against a model, 25,000 steps, then kill it 
 
 planted: $(READY) ## Plant five bugs in a copy of the source, one at a time, and see that tests find each
 	@$(BIN)/python -m tests.planted
+
+erasure: $(READY) ## Erase a person's data in a ledger of 100,000 events, and see it gone from everywhere and all proofs verify
+	@ERASED_AMONG=100000 $(BIN)/pytest --quiet tests/projections/test_erasure.py
 
 lock: $(READY) ## Write requirements.lock anew from pyproject.toml; newer versions with ARGS=--upgrade
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --universal --group dev --python-version 3.11 \

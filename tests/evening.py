@@ -64,6 +64,7 @@ PAYS_IN_ADVANCE: Final = 3
 """The campaign of another advertiser, who deposits money after the first batch, and not enough for the evening."""
 
 WORKER: Final = UUID("01900000-0000-7000-8000-000000000003")
+UNKNOWN: Final = promised(UUID(int=5), slot_id=UUID(int=6))
 
 FUNDS_MOVED: Final = (
     FundsDeposited(amount_micros=130_000, currency="EUR"),
@@ -124,11 +125,10 @@ async def spend(connection: Connection, *, batches: int = DELIVERY_BATCHES) -> N
             await commit(connection, ledger_id, [change, moved], at(now))
 
 
-async def more(connection: Connection, count: int) -> None:
-    """Let as many decisions for campaigns that nobody knows be reported, none of which can be billed."""
+async def more(connection: Connection, count: int, shown: Ticket = UNKNOWN) -> None:
+    """Let as many decisions like one be reported; unless one is given, for a campaign that nobody knows."""
     now = BEGAN + timedelta(days=2)
-    unknown = promised(UUID(int=5), slot_id=UUID(int=6))
-    tickets = [structs.replace(unknown, decision_id=uuid4()) for _ in range(count)]
+    tickets = [structs.replace(shown, decision_id=uuid4()) for _ in range(count)]
     deliveries = [Delivery(kind="impression", ticket=ticket, occurred_at=now) for ticket in tickets]
     await commit(connection, LEDGER, [recording(LEDGER, *deliveries)], at(now))
 

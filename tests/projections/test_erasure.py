@@ -13,18 +13,23 @@ import msgspec
 
 from api.keys_cli import back_up
 from domain.advertiser import ADVERTISER, AdvertiserCommand, ChangeAdvertiser, CreateAdvertiser, ErasePersonalData
-from infra import personal_data
+from domain.delivery import Ticket
+from domain.events import CampaignActivated
+from infra import clock, personal_data
+from infra.commit import commit
 from infra.database import Connection, connect, open_pool
 from infra.execute import Asked, execute
 from infra.subject_keys import Subject, WrappedKey, read_subjects, unwrap
 from infra.writer import Log
 from tests import evening
-from tests.writing import owning, rows, writing
+from tests.writing import appending, drafted, owning, promised, rows, writing
 
 EVENTS: Final = int(os.environ.get("ERASED_AMONG") or 3_000)
 AT_ONCE: Final = 5_000
 MASTERS: Final = (b"m" * 32,)
-CONTACT: Final = {"email": "vera.unmistakable@northwind.example", "phone": "+49 171 5550177 31"}
+EMAIL: Final = "vera.unmistakable@northwind.example"
+PHONE: Final = "+49 171 5550177 31"
+CONTACT: Final = {"email": EMAIL, "phone": PHONE}
 CIPHERTEXT: Final = re.compile(r"encrypted:[0-9a-f]{32}:[\w-]+:[\w-]+")
 
 
@@ -34,7 +39,7 @@ async def everything(url: str) -> dict[str, str]:
         tables = await rows(
             owner,
             """
-            SELECT format('%I.%I', table_schema, table_name) AS name FROM information_schema.tables
+            SELECT format('%%I.%%I', table_schema, table_name) AS name FROM information_schema.tables
             WHERE table_type = 'BASE TABLE' AND table_schema NOT IN ('pg_catalog', 'information_schema')
             """,
         )
@@ -58,10 +63,10 @@ def readable(subject: Subject, text: str) -> list[str | None]:
     return [each and each.value for each in opened]
 
 
-async def sold(connection: Connection, folder: Path, events: int) -> None:
+async def sold(connection: Connection, folder: Path, shown: Ticket, events: int) -> None:
     """Let events be recorded, read models follow, and the log be sealed and exported."""
     for done in range(0, events, AT_ONCE):
-        await evening.more(connection, min(AT_ONCE, events - done))
+        await evening.more(connection, min(AT_ONCE, events - done), shown)
     await evening.project(connection)
     await evening.seal(connection, evening.keys_in(folder))
     await evening.export(connection, folder / "export")
@@ -83,9 +88,12 @@ async def test_an_erasure_reaches_everything(database_url: str, tmp_path: Path) 
     ):
         log = Log(pool, writer, MASTERS)
         await evening.spend(connection, batches=1)
-        first, second = ({name: CONTACT[name]} for name in CONTACT)
-        await asked(log, subject, CreateAdvertiser(name="Shoes", **first), ChangeAdvertiser(**second))
-        await sold(connection, tmp_path, EVENTS // 2)
+        await asked(log, subject, CreateAdvertiser(name="Shoes", email=EMAIL), ChangeAdvertiser(phone=PHONE))
+        shown = promised(uuid4(), advertiser_id=subject)
+        made = drafted(advertiser_id=subject, pricing=shown.pricing, currency=shown.currency)
+        advertised = appending(evening.LEDGER, shown.campaign_id, made, CampaignActivated())
+        await commit(connection, evening.LEDGER, [advertised], clock.now)
+        await sold(connection, tmp_path, shown, EVENTS // 2)
         assert await back_up(database_url, backup) == 1
         known = (await read_subjects(connection, MASTERS, evening.LEDGER, [subject]))[subject]
         texts = files(tmp_path / "export")
@@ -96,7 +104,7 @@ async def test_an_erasure_reaches_everything(database_url: str, tmp_path: Path) 
 
         await asked(log, subject, ErasePersonalData())
         await asked(log, neighbour, CreateAdvertiser(name="Bags", email="neighbour@northwind.example"))
-        await sold(connection, tmp_path, EVENTS // 2)
+        await sold(connection, tmp_path, shown, EVENTS // 2)
         assert await back_up(database_url, backup) == 1
         left = (await read_subjects(connection, MASTERS, evening.LEDGER, [subject, neighbour])).values()
         report = evening.inspected(tmp_path / "export")
