@@ -150,8 +150,8 @@ async def _page(
     headers = {"ETag": etag, "Cache-Control": f"private, max-age={CACHED_SECONDS}"}
     known = [each.strip().removeprefix("W/") for each in request.headers.get("If-None-Match", "").split(",")]
     if etag in known or known == ["*"]:
-        return Response(content=None, status_code=_UNCHANGED, headers=headers)  # type: ignore[arg-type]  # no body
-    return Response(content, media_type=MediaType.JSON, headers=headers)  # type: ignore[arg-type]  # encoded
+        return Response(content=None, status_code=_UNCHANGED, headers=headers)  # type: ignore[arg-type]  # 304 has no body
+    return Response(content, media_type=MediaType.JSON, headers=headers)  # type: ignore[arg-type]  # it is encoded
 
 
 def _begin(cursor: str | None) -> int:

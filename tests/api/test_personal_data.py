@@ -26,8 +26,9 @@ def others(world: World) -> Iterator[tuple[str, httpx.Client]]:
     for role in ("manager", "viewer", "auditor"):
         email = f"{role}-{uuid4().hex}@example.com"
         world.post("users", email=email, password=PASSWORD, role=role)
-        with world.service.signed_in(email, PASSWORD) as client:
-            yield role, client
+        client = world.service.signed_in(email, PASSWORD)
+        yield role, client
+        client.close()
 
 
 def held(world: World, advertiser_id: str) -> dict[str, Any]:
