@@ -3,7 +3,6 @@
 The schema wants its elements in this order; whatever it has a place for and this ledger does not know is left out.
 """
 
-import mimetypes
 import re
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -13,7 +12,6 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 from msgspec import Struct
 
 from domain.budget import PlaybackKind
-from domain.choosing import Candidate
 from domain.terms import CreativeTerms
 
 NAMESPACE: Final = "http://www.iab.com/VAST"
@@ -34,6 +32,18 @@ _NOT_IN_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U00
 """What XML 1.0 (section 2.2) has no way of writing."""
 
 
+class Companion(Struct, frozen=True, kw_only=True):
+    """What is shown beside an ad while it plays: markup, or an image of a type at a URL."""
+
+    creative_id: UUID
+    width: int
+    height: int
+    alt_text: str = ""
+    markup: str | None = None
+    image_url: str = ""
+    image_type: str = ""
+
+
 class Played(Struct, frozen=True, kw_only=True):
     """A creative to play, and the URLs that report what became of it."""
 
@@ -46,7 +56,7 @@ class Played(Struct, frozen=True, kw_only=True):
     click_tracking_url: str
     playback_urls: Mapping[PlaybackKind, str]
     valid_seconds: int
-    companions: tuple[Candidate, ...] = ()
+    companions: tuple[Companion, ...] = ()
 
 
 def document(ads: Iterable[Played], *, error_url: str) -> bytes:
@@ -104,21 +114,19 @@ def _add_linear(parent: Element, ad: Played) -> None:
 
 def _add_companions(creatives: Element, ad: Played) -> None:
     """Add the pictures that go with what is played; a click on one is a click on the ad."""
-    shown = [each for each in ad.companions if each.creative.media_type == "html" or _type_of(each.creative)]
-    if not shown:
+    if not ad.companions:
         return
     parent = SubElement(creatives, "Creative", {"sequence": "1"})
     companions = SubElement(parent, "CompanionAds", {"required": "none"})
-    for each in shown:
-        terms = each.creative
-        size = {"width": str(terms.width), "height": str(terms.height)}
+    for each in ad.companions:
+        size = {"width": str(each.width), "height": str(each.height)}
         companion = SubElement(companions, "Companion", {"id": str(each.creative_id)} | size)
-        if terms.media_type == "html":
-            _add(companion, "HTMLResource", terms.media_content or "")
+        if each.markup is None:
+            _add(companion, "StaticResource", each.image_url, creativeType=each.image_type)
         else:
-            _add(companion, "StaticResource", terms.media_url or "", creativeType=_type_of(terms) or "")
-        if terms.alt_text:
-            _add(companion, "AltText", terms.alt_text)
+            _add(companion, "HTMLResource", each.markup)
+        if each.alt_text:
+            _add(companion, "AltText", each.alt_text)
         _add(companion, "CompanionClickThrough", ad.click_url)
     _add(parent, "UniversalAdId", str(ad.creative_id), idRegistry=REGISTRY)
 
@@ -129,13 +137,3 @@ def _add(parent: Element, name: str, text: str, **attributes: str) -> None:
 
 def _clock(seconds: int) -> str:
     return f"{seconds // 3_600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
-
-
-def _type_of(terms: CreativeTerms) -> str | None:
-    """Return what kind of image a creative is, as it says or as its URL ends; None where there is no telling."""
-    if terms.media_url is None:
-        return None
-    if terms.mime_type is not None:
-        return terms.mime_type
-    guessed = mimetypes.guess_type(terms.media_url.partition("?")[0])[0]
-    return guessed if guessed is not None and guessed.startswith("image/") else None

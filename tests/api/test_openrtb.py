@@ -6,7 +6,8 @@ import httpx
 import pytest
 
 from tests.api.pages import Page, eventually, fresh, new_page, recorded, spent
-from tests.api.test_vast import NS, campaign_with, parsed, radio, text
+from tests.api.test_vast import campaign_with, radio
+from tests.api.vast_shape import NS, parsed, text
 from tests.running import Service
 from tests.world import World
 

@@ -10,15 +10,14 @@ from xml.etree import ElementTree as ET
 import httpx
 import pytest
 
-from api.vast_xml import NAMESPACE
 from tests.api.pages import Page, audited, eventually, fresh, recorded, spent
+from tests.api.vast_shape import NAMESPACE, NS, misshapen, parsed, seconds_of, text
 from tests.running import Service
 from tests.world import World
 
 SCHEMA_FILE: Final = os.environ.get("LEDGER_TEST_VAST_SCHEMA")
 """The published vast_4.2.xsd, if somebody has fetched it: then every answer is held against it."""
 
-NS: Final = {"v": NAMESPACE}
 QUARTILES: Final = ("start", "firstQuartile", "midpoint", "thirdQuartile", "complete")
 KINDS: Final = ("start", "first_quartile", "midpoint", "third_quartile", "complete")
 
@@ -41,18 +40,9 @@ def asked(player: httpx.Client, page: Page, expect: int = 200, **params: Any) ->
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
     if SCHEMA_FILE:
         pytest.importorskip("xmlschema").validate(answer.content, SCHEMA_FILE)
-    return parsed(answer.content)
-
-
-def parsed(document: bytes | str) -> ET.Element:
-    """Return a document as an XML library reads it."""
-    return ET.fromstring(document)  # noqa: S314  of our own service
-
-
-def text(element: ET.Element, path: str) -> str:
-    """Return the text of the one element at a path."""
-    (found,) = element.findall(path, NS)
-    return found.text or ""
+    document = parsed(answer.content)
+    assert list(misshapen(document)) == []
+    return document
 
 
 def radio(world: World, **fields: Any) -> Page:
@@ -83,13 +73,6 @@ def campaign_with(page: Page, *seconds: int, **fields: Any) -> str:
         spot(page, campaign_id, each)
     page.world.post(f"campaigns/{campaign_id}/activate", expect=200)
     return campaign_id
-
-
-def seconds_of(document: ET.Element) -> list[int]:
-    """Return how long each ad plays, in the order in which they are numbered."""
-    ads = sorted(document.findall("v:Ad", NS), key=lambda ad: int(ad.get("sequence", "1")))
-    clocks = [text(ad, ".//v:Linear/v:Duration").split(":") for ad in ads]
-    return [int(hours) * 3_600 + int(minutes) * 60 + int(seconds) for hours, minutes, seconds in clocks]
 
 
 def test_a_radio_players_hour(world: World, player: httpx.Client) -> None:
