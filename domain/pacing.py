@@ -37,7 +37,7 @@ SPARE_PART: Final = 0.01
 """So much of the traffic is left for when all should be delivered: less may come than is expected."""
 
 RATE_SECONDS: Final = 900
-"""The planned rate is that of the time around a moment, so long before it and after."""
+"""A planned rate is that of the time around a moment, so long before it and after, or before it alone."""
 
 LEAST_RATE_PART: Final = 0.02
 """A planned rate is not taken for less than this part of the average: what is due at night keeps nobody until noon."""
@@ -152,16 +152,21 @@ def pace(portions: Iterable[Portion], curve: Curve, second: int, *, workers: int
 
 
 def _pace(portion: Portion, curve: Curve, second: int, workers: int) -> Pace:
-    length = max(portion.until - portion.since, 1)
-    start, end = max(second - RATE_SECONDS, portion.since), min(second + RATE_SECONDS, portion.until)
-    planned = (target(portion, curve, end) - target(portion, curve, start)) / max(end - start, 1)
-    rate = max(planned, LEAST_RATE_PART * portion.limit / length, _LEAST_RATE)
+    past, rate = (_rate(portion, curve, second - RATE_SECONDS, end) for end in (second, second + RATE_SECONDS))
     due_by_now = min(target(portion, curve, second) / (1 - SPARE_PART), portion.limit)
     ahead, behind_seconds = portion.delivered - due_by_now, max(due_by_now - portion.delivered, 0.0) / rate
-    patience = min(max(due_by_now * PATIENCE_PART, rate * PATIENCE_SECONDS_MIN), rate * PATIENCE_SECONDS_MAX)
+    # What is about to be due does not count: at dawn a campaign would be ahead of the whole night.
+    patience = min(max(due_by_now * PATIENCE_PART, past * PATIENCE_SECONDS_MIN), past * PATIENCE_SECONDS_MAX)
     burst = rate * (BURST_SECONDS + behind_seconds / CATCH_UP_LOOKS) / portion.each
     return Pace(
         odds=max(int(ALWAYS * exp(-max(ahead, 0.0) / patience)), 1),
         urgency=min(1 + int(behind_seconds / URGENT_SECONDS), URGENCY_MAX),
         allowance=max(ceil(burst / workers), 1),
     )
+
+
+def _rate(portion: Portion, curve: Curve, start: int, end: int) -> float:
+    """Return how much a second is planned between two moments, as far as they are within the portion."""
+    start, end = max(start, portion.since), min(end, portion.until)
+    planned = (target(portion, curve, end) - target(portion, curve, start)) / max(end - start, 1)
+    return max(planned, LEAST_RATE_PART * portion.limit / max(portion.until - portion.since, 1), _LEAST_RATE)

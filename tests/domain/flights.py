@@ -13,11 +13,12 @@ LEAST = 3
 
 
 class Flown(NamedTuple):
-    """How far a campaign had come at the end of each step, and how far it should have."""
+    """How far a campaign had come at the end of each step, how far it should have, and what came in the step."""
 
     seconds: list[int]
     delivered: list[float]
     curve: list[float]
+    requests: list[float]
 
     def __repr__(self) -> str:
         """Return a word, for there are thousands of numbers."""
@@ -51,7 +52,7 @@ def fly(
     how many requests a second the campaign could be shown to.
     """
     random = Random(seed)
-    flown = Flown([], [], [])
+    flown = Flown([], [], [], [])
     total, known = 0.0, [0.0] * (delay + 1)
     for second in range(*span, step):
         told = [
@@ -66,13 +67,15 @@ def fly(
         ]
         paced = pace(told, curve, second, workers=workers)
         room = min(int((each.limit - each.delivered) / each.each) for each in portions) - int(total)
+        requests = traffic(second) * step
         for _ in range(workers):
-            asked = drawn(random, traffic(second) * step / workers * paced.odds / ALWAYS)
+            asked = drawn(random, requests / workers * paced.odds / ALWAYS)
             taken = max(min(asked, paced.allowance * step, room), 0)
             total, room = total + taken, room - taken
         known = [*known[1:], total]
         flown.seconds.append(second + step)
         flown.delivered.append(total)
+        flown.requests.append(requests)
         flown.curve.append(min((target(each, curve, second + step) - each.delivered) / each.each for each in portions))
     return flown
 

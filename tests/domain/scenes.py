@@ -1,4 +1,4 @@
-"""Scenes for pacing: a campaign's flight over the traffic of a day, a week, and a recorded evening."""
+"""Scenes for pacing: campaigns' flights over the traffic of days, of a week, and of a recorded evening."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -9,8 +9,9 @@ from typing import Final, NamedTuple
 
 from msgspec import structs
 
+from domain.dayparts import Hours
 from domain.pacing import Portion
-from domain.traffic import ALWAYS, WEEK_SECONDS, Shape, curve, learned
+from domain.traffic import ALWAYS, WEEK_SECONDS, Shape, curve, learned, openings
 from tests.domain.flights import Flown, fly
 
 HOUR: Final = 3_600
@@ -18,6 +19,9 @@ DAY: Final = 24 * HOUR
 MONDAY: Final = 2_899 * WEEK_SECONDS + 4 * DAY
 """The beginning of a Monday of 2025, in UTC."""
 
+NOON: Final = MONDAY + 12 * HOUR
+
+EVENINGS: Final = Hours(every=1_440, spans=((18 * 60, 23 * 60 + 30),))
 RECORDED: Final = Path(__file__).parents[3] / "shared" / "data" / "ipinyou" / "impressions.tsv"
 EVENING: Final = (18 * HOUR + 30 * 60, 23 * HOUR + 40 * 60)
 """From when to when the recorded evening lasts, in seconds since its midnight; then its record trickles away."""
@@ -99,6 +103,24 @@ def of_silent_night() -> Scene:
     return scene._replace(moments=[*scene.moments[:6], *scene.moments[10:]])
 
 
+def of_evenings(limit: int = 10_000) -> Scene:
+    """Fly for three days with a campaign that may be shown in the evenings alone."""
+    used, of_days = curve(shape_of(weekly), openings([EVENINGS], 0)), portion(limit, days=3)
+
+    def open_only(second: int) -> float:
+        return weekly(second) if 18 * HOUR <= second % DAY < 23.5 * HOUR else 0.0
+
+    flown = fly([of_days], used, asked(open_only, limit, 3, 10), (of_days.since, of_days.until), step=5)
+    return Scene(flown, hours(3))
+
+
+def of_overdue(limit: int = 10_000) -> Scene:
+    """Fly from noon on with a campaign that should have begun at midnight; an hour later it should be on its curve."""
+    overdue = portion(limit)
+    flown = fly([overdue], WEEKLY, asked(weekly, limit, 1, 4), (NOON, overdue.until), step=2)
+    return Scene(flown, hours(1)[13:])
+
+
 def of_recorded_evening(limit: int = 2_000) -> Scene:
     """Fly through the recorded evening, of which the shape is known from days before; it has 10,000 requests."""
     begins, ends = (MONDAY + second for second in EVENING)
@@ -121,6 +143,8 @@ SCENES: Final[Mapping[str, Callable[[], Scene]]] = {
     "week": lambda: of_week(50_000, 8),
     "spike": lambda: of_day(20_000, spiked, 15),
     "silent-night": of_silent_night,
-    "evening": of_recorded_evening,
+    "evenings-only": of_evenings,
+    "overdue": of_overdue,
+    "recorded-evening": lambda: of_recorded_evening(6_000),
 }
-"""By name; the evening is only there where its record is."""
+"""By name; the recorded evening is only there where its record is."""

@@ -18,11 +18,14 @@ from tests.domain.scenes import (
     DAY,
     HOUR,
     MONDAY,
+    NOON,
     RECORDED,
     WEEKLY,
     asked,
     hours,
     of_day,
+    of_evenings,
+    of_overdue,
     of_recorded_evening,
     of_silent_night,
     of_week,
@@ -33,10 +36,10 @@ from tests.domain.scenes import (
 )
 from tests.domain.strategies import law
 
-EVENINGS: Final = Hours(every=1_440, spans=((18 * 60, 23 * 60 + 30),))
 MORNINGS: Final = Hours(every=7 * 1_440, spans=((8 * 60, 12 * 60), (32 * 60, 36 * 60)))
 
 DEVIATION_MAX: Final = 0.05
+
 # --- Laws of a moment ---
 
 curves = st.sampled_from([WEEKLY, curve(FLAT, ANY_TIME), curve(FLAT, openings([MORNINGS], 0))])
@@ -97,8 +100,6 @@ def test_a_campaign_that_is_not_ahead_is_never_held_back() -> None:
     silent = curve(shape_of(lambda second: 1.0 if second % DAY >= 8 * HOUR else 0.0), ANY_TIME)
     at_three = MONDAY + 3 * HOUR
     assert pace([portion(1_000)], silent, at_three).odds == ALWAYS
-    # One impression beside nothing due is no reason to rest until noon.
-    assert target(portion(1_000, delivered=1), silent, at_three) > 0
     due = target(portion(1_000), silent, at_three)
     assert pace([portion(1_000, delivered=due)], silent, at_three).odds == ALWAYS
 
@@ -171,15 +172,23 @@ def test_traffic_of_another_shape_is_corrected() -> None:
 
 def test_a_campaign_of_the_evenings_is_delivered_in_the_evenings() -> None:
     """Hours in which nothing may be shown are left out of the curve, and the others have to be enough."""
-    evenings = openings([EVENINGS], 0)
-    used, of_days = curve(shape_of(weekly), evenings), portion(10_000, days=3)
+    scene = of_evenings(10_000)
+    assert scene.deviation <= DEVIATION_MAX
+    assert scene.flown.delivered[-1] == 10_000
 
-    def open_only(second: int) -> float:
-        return weekly(second) if 18 * HOUR <= second % DAY < 23.5 * HOUR else 0.0
 
-    flown = fly([of_days], used, asked(open_only, 10_000, 3, 10), (of_days.since, of_days.until), step=5)
-    assert flown.deviation(hours(3)) <= DEVIATION_MAX
-    assert flown.delivered[-1] == of_days.limit
+@pytest.mark.parametrize(("limit", "step"), [(20_000, 2), (100, 5)])
+def test_a_night_with_nearly_nothing_due_is_no_black_out(limit: int, step: int) -> None:
+    """Where next to nothing is expected for hours it goes on as far as due, and on time when the day has come."""
+    awake = curve(shape_of(lambda second: 1.0 if second % DAY >= 8 * HOUR else 0.0), ANY_TIME)
+    flown = fly([portion(limit)], awake, asked(weekly, limit, 1, 50), (MONDAY, MONDAY + DAY), step=step)
+    by_hour = [flown.delivered[hour * HOUR // step - 1] for hour in range(1, 25)]
+    assert 0 < by_hour[6] <= limit * 0.02
+    assert by_hour[7] < by_hour[8]
+    assert flown.deviation(hours(1)) <= DEVIATION_MAX
+    assert flown.delivered[-1] == limit
+    if limit > 100 * 8:  # so much that some is due in each hour of the night
+        assert sorted(set(by_hour)) == by_hour
 
 
 def test_money_by_day_and_in_all() -> None:
@@ -196,9 +205,7 @@ def test_money_by_day_and_in_all() -> None:
 
 def test_a_campaign_that_is_overdue_catches_up() -> None:
     """Late by half of the flight, it is urgent, and delivered in full where there is enough to be had."""
-    overdue = portion(10_000)
-    noon = MONDAY + 12 * HOUR
-    assert pace([overdue], WEEKLY, noon).urgency == URGENCY_MAX
-    flown = fly([overdue], WEEKLY, asked(weekly, 10_000, 1, 4), (noon, overdue.until), step=2)
-    assert flown.delivered[-1] == overdue.limit
-    assert flown.deviation(hours(1)[13:]) <= DEVIATION_MAX
+    assert pace([portion(10_000)], WEEKLY, NOON).urgency == URGENCY_MAX
+    scene = of_overdue(10_000)
+    assert scene.flown.delivered[-1] == 10_000
+    assert scene.deviation <= DEVIATION_MAX
