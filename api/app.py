@@ -37,7 +37,7 @@ from api.reports import ReportController
 from api.requests import StrictRequest, asked, asked_if, ledger_of
 from api.services import Services, services_of
 from api.showing import ShowingController
-from api.sign_in import SignInController
+from api.sign_in import KeysController, SignInController
 from api.slots import SlotController
 from api.vast import VastController
 from domain.holds import Holds
@@ -97,6 +97,7 @@ def create_app(configured: Settings | None = None) -> Litestar:
                     OpenRtbController,
                 ],
             ),
+            KeysController,
             AuditController,
             LogController,
             ProofController,

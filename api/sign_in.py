@@ -1,8 +1,8 @@
 """The door for people to sign in and out."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
-from litestar import Controller, Request, post
+from litestar import Controller, Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import RequestBody
 from msgspec import Meta, Struct
@@ -12,8 +12,11 @@ from api.access import address_of, agent_of
 from api.services import Services
 from infra import access_tokens, sessions, sign_in
 from infra.access_tokens import ACCESS_TOKEN_SECONDS
+from infra.keys import JsonWebKey, web_key
 from infra.sessions import Session
 from infra.whereabouts import whereabouts
+
+KEYS_CACHED_SECONDS: Final = 300
 
 Secret = Annotated[str, Meta(min_length=1, max_length=200)]
 
@@ -38,6 +41,25 @@ class Tokens(Struct, frozen=True, kw_only=True):
     refresh_token: str
     expires_in: int
     token_type: str = "bearer"  # noqa: S105  the name of a scheme
+
+
+class JsonWebKeys(Struct, frozen=True, kw_only=True):
+    """The public keys that verify access tokens: that which signs them, and those that come or go."""
+
+    keys: list[JsonWebKey]
+
+
+class KeysController(Controller):
+    """What others need to verify access tokens."""
+
+    path = "/.well-known"
+    tags = ("sign-in",)
+
+    @get("/jwks.json", operation_id="read_keys", responses=problems.PUBLIC)
+    async def show(self, services: NamedDependency[Services]) -> Response[JsonWebKeys]:
+        """Read the public keys that verify access tokens (JWK Set, RFC 7517)."""
+        found = JsonWebKeys(keys=[web_key(each) for each in services.keys.public_keys.values()])
+        return Response(found, headers={"Cache-Control": f"public, max-age={KEYS_CACHED_SECONDS}"})
 
 
 class SignInController(Controller):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -33,6 +33,7 @@ MASTER_BYTES: Final = 32
 
 # The standard alphabet is taken too: `openssl rand -base64 32` writes it, and no text means one thing in each.
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
+_PEM: Final = re.compile(rb"-----BEGIN [^-]+-----.+?-----END [^-]+-----", re.DOTALL)
 _FOR_OTHERS: Final = 0o077
 
 
@@ -47,7 +48,8 @@ class SecretUnfit(Exception):
 class Keys(Struct, frozen=True, kw_only=True):
     """The secrets of a process; of `generations` the first is current, a second is being rotated out.
 
-    So it is with the `masters`, which wrap the keys of personal data: the first wraps, all unwrap.
+    So it is with the `masters`, which wrap the keys of personal data: the first wraps, all unwrap. And with the keys of
+    access tokens, of which the first signs and all verify; `public_keys` holds them by their `kid`.
     """
 
     generations: tuple[bytes, ...]
@@ -69,12 +71,12 @@ def read(settings: Settings) -> Keys:
     secret = _secret(settings)
     previous = settings.previous_secret_key
     generations = (secret, _decoded("LEDGER_PREVIOUS_SECRET_KEY", previous)) if previous else (secret,)
-    signing_key = _signing_key(settings)
-    kid = thumbprint(signing_key.public_key())
+    signing_keys = {thumbprint(key.public_key()): key for key in _signing_keys(settings)}
+    kid, signing_key = next(iter(signing_keys.items()))
     return Keys(
         generations=tuple(dict.fromkeys(generations)),
         signing_key=signing_key,
-        public_keys={kid: signing_key.public_key()},
+        public_keys={each: key.public_key() for each, key in signing_keys.items()},
         kid=kid,
         masters=read_masters(settings),
     )
@@ -95,10 +97,27 @@ def read_masters(settings: Settings) -> tuple[bytes, ...]:
     return tuple(dict.fromkeys(masters))
 
 
-def thumbprint(key: Ed25519PublicKey) -> str:
-    """Return the JWK thumbprint (RFC 7638) of a public key (RFC 8037), which is the `kid` of what it verifies."""
+class JsonWebKey(Struct, frozen=True, kw_only=True):
+    """A public key that verifies access tokens (RFC 7517, RFC 8037)."""
+
+    kid: str
+    x: str
+    kty: Literal["OKP"] = "OKP"
+    crv: Literal["Ed25519"] = "Ed25519"
+    alg: Literal["EdDSA"] = "EdDSA"
+    use: Literal["sig"] = "sig"
+
+
+def web_key(key: Ed25519PublicKey) -> JsonWebKey:
+    """Return a public key as others read it; its thumbprint (RFC 7638) is the `kid` of what it verifies."""
     x = _base64url(key.public_bytes(Encoding.Raw, PublicFormat.Raw))
-    return _base64url(sha256(f'{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}'.encode()).digest())
+    kid = _base64url(sha256(f'{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}'.encode()).digest())
+    return JsonWebKey(kid=kid, x=x)
+
+
+def thumbprint(key: Ed25519PublicKey) -> str:
+    """Return the `kid` of what a public key verifies."""
+    return web_key(key).kid
 
 
 def _secret(settings: Settings) -> bytes:
@@ -121,18 +140,20 @@ def _decoded(name: str, text: str) -> bytes:
     return secret
 
 
-def _signing_key(settings: Settings) -> Ed25519PrivateKey:
+def _signing_keys(settings: Settings) -> list[Ed25519PrivateKey]:
     path = settings.signing_key_file
     if path is not None:
         try:
-            return ed25519_key(path, path.read_bytes())
+            pem = path.read_bytes()
         except OSError as failure:
             raise SecretUnfit(f"LEDGER_SIGNING_KEY_FILE ({path})", str(failure.strerror)) from failure
-    if settings.embedded:
+    elif settings.embedded:
         path = keys_folder(settings.data_dir) / "signing.pem"
-        return ed25519_key(path, made_once(path, fresh_signing_key))
-    how = "openssl genpkey -algorithm ed25519 -out signing.pem"
-    raise SettingMissing(f"LEDGER_SIGNING_KEY_FILE is not set. This makes one: {how}")
+        pem = made_once(path, fresh_signing_key)
+    else:
+        how = "openssl genpkey -algorithm ed25519 -out signing.pem"
+        raise SettingMissing(f"LEDGER_SIGNING_KEY_FILE is not set. This makes one: {how}")
+    return [ed25519_key(path, each) for each in _PEM.findall(pem) or [pem]]
 
 
 def ed25519_key(path: Path, pem: bytes) -> Ed25519PrivateKey:

@@ -1,13 +1,16 @@
 """People and their accounts over HTTP: what is taken back of somebody holds at once, and what is one's own."""
 
 from collections.abc import Callable
+from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Final
 from uuid import uuid4
 
 import httpx
+import jwt
 import pytest
 
+from infra.keys import fresh_signing_key
 from tests.running import Service
 from tests.world import World
 
@@ -180,3 +183,35 @@ def test_nobody_ends_the_session_of_another(service: Service, world: World, pers
         (session,) = client.get("/api/v1/auth/sessions").json()
         assert world.admin.delete(f"/api/v1/auth/sessions/{session['id']}").status_code == 404
         assert client.get("/api/v1/auth/me").status_code == 200
+
+
+def test_keys_are_rotated_without_signing_anybody_out(service: Service, person: dict[str, Any]) -> None:
+    """A token of the key before is good until that key is gone, and the session goes on; both keys are published."""
+    path = Path(service.environment["LEDGER_SIGNING_KEY_FILE"])
+    before, fresh = path.read_bytes(), fresh_signing_key()
+    tokens = tokens_of(service, person)
+    with client_of(service, tokens) as client:
+
+        def restarted(*held: bytes) -> int:
+            service.stop()
+            path.write_bytes(b"".join(held))
+            service.start()
+            return client.get("/api/v1/auth/me").status_code
+
+        try:
+            assert restarted(fresh, before) == 200
+            published = httpx.get(f"{service.url}/.well-known/jwks.json").json()
+            kids = [each["kid"] for each in published["keys"]]
+            used = [
+                jwt.get_unverified_header(each["access_token"])["kid"] for each in (tokens_of(service, person), tokens)
+            ]
+            assert used == kids
+            (key, _) = jwt.PyJWKSet.from_dict(published).keys
+            access = tokens_of(service, person)["access_token"]
+            claims = jwt.decode(access, key, audience="campaign-ledger")
+            assert (claims["sub"], claims["role"]) == (person["id"], "manager")
+            assert restarted(fresh) == 401
+            body = {"refresh_token": tokens["refresh_token"]}
+            assert httpx.post(f"{service.url}/api/v1/auth/refresh", json=body).status_code == 200
+        finally:
+            restarted(before)

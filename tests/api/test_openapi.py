@@ -40,6 +40,7 @@ PUBLIC: Final = {
     "login",
     "refresh",
     "logout",
+    "read_keys",
     "read_checkpoint",
     "read_tile",
     "record_impression",

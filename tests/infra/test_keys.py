@@ -152,6 +152,17 @@ def test_the_secret_before_a_rotation_is_kept(tmp_path: Path) -> None:
     assert len(keys.read(structs.replace(rotating, previous_secret_key=SECRET)).generations) == 1
 
 
+def test_of_several_signing_keys_the_first_signs_and_all_verify(tmp_path: Path) -> None:
+    """A key that is to come and one that goes verify as well; whatever else stands in the file is no key."""
+    first, second = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+    path = tmp_path / "two.pem"
+    path.write_bytes(b"# the new one\n" + pem(first) + b"\n" + pem(second))
+    read = keys.read(structs.replace(settings(tmp_path), signing_key_file=path))
+    assert pem(read.signing_key) == pem(first)
+    assert list(read.public_keys.values()) == [first.public_key(), second.public_key()]
+    assert read.kid == next(iter(read.public_keys)) == keys.web_key(first.public_key()).kid
+
+
 def test_an_unfit_signing_key_is_refused(tmp_path: Path) -> None:
     """A file that is missing, or holds no Ed25519 private key that can be read, stops the start and is named."""
     signing_key = Ed25519PrivateKey.generate()
@@ -159,7 +170,13 @@ def test_an_unfit_signing_key_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SecretUnfit, match=r"LEDGER_SIGNING_KEY_FILE.*unfit\.pem.*No such file"):
         keys.read(structs.replace(settings(tmp_path), signing_key_file=path))
     elliptic = generate_private_key(SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    for unfit in (b"", b"garbage", pem(signing_key, BestAvailableEncryption(b"password")), elliptic):
+    for unfit in (
+        b"",
+        b"garbage",
+        pem(signing_key) + elliptic,
+        pem(signing_key, BestAvailableEncryption(b"password")),
+        elliptic,
+    ):
         path.write_bytes(unfit)
         with pytest.raises(SecretUnfit, match=r"unfit\.pem"):
             keys.read(structs.replace(settings(tmp_path), signing_key_file=path))
