@@ -40,6 +40,7 @@ from api.showing import ShowingController
 from api.sign_in import KeysController, SignInController
 from api.slots import SlotController
 from api.vast import VastController
+from api.webhooks import WebhookController
 from domain.holds import Holds
 from infra import installation, keys, ledger_keys, settings, subject_keys
 from infra.activity import activity_of
@@ -85,6 +86,7 @@ def create_app(configured: Settings | None = None) -> Litestar:
                     ReportController,
                     ExplanationController,
                     ReferenceController,
+                    WebhookController,
                 ],
             ),
             Router(

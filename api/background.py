@@ -9,19 +9,24 @@ from uuid import UUID
 import psycopg
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from msgspec import Struct
 
 from domain.campaign import CAMPAIGN, Campaign, due
 from domain.decider import stream_of
 from domain.errors import Refusal
 from domain.events import ProjectionCompared
 from domain.holds import Holds
-from infra import clock, cosigner, election, installation, sealer, sessions, throttle
+from infra import clock, cosigner, courier, election, installation, sealer, sessions, throttle
 from infra.batch import Appending
 from infra.cosigner import Witnesses
 from infra.database import connect, open_pool
+from infra.destinations import Destinations
 from infra.event_log import read_streams
 from infra.execute import Asked, execute, state_of
+from infra.keys import Keys
+from infra.keys import read as read_keys
 from infra.log_keys import LogKeys
+from infra.settings import Settings
 from infra.writer import Log, LogBusy, LogUnavailable, Writer
 from projections import campaigns, rebuild
 from projections.catalogue import PROJECTIONS
@@ -40,10 +45,27 @@ COMPARE_AT_HOUR: Final = 3
 log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
-async def work(url: str, keys: LogKeys, witnesses: Witnesses | None = None) -> None:
+class Sending(Struct, frozen=True, kw_only=True):
+    """What sending messages takes: the secrets, where webhooks may be, and how long to wait after each failure."""
+
+    keys: Keys
+    destinations: Destinations
+    waits_seconds: tuple[float, ...]
+
+
+def sending_of(found: Settings) -> Sending:
+    """Return what sending messages takes, as the settings have it; raise as `keys.read` does."""
+    return Sending(
+        keys=read_keys(found),
+        destinations=Destinations(found.webhook_networks),
+        waits_seconds=found.message_retry_seconds,
+    )
+
+
+async def work(url: str, keys: LogKeys, witnesses: Witnesses | None = None, sending: Sending | None = None) -> None:
     """Do all background work until cancelled: sign the log with these keys, and have these witnesses cosign it.
 
-    Raises SchemaUnfit or NotDurable when it must not begin.
+    Without `sending`, what is to be sent waits. Raises SchemaUnfit or NotDurable when it must not begin.
     """
     async with open_pool(url, size_max=4) as pool:
         async with pool.connection() as connection:
@@ -57,6 +79,9 @@ async def work(url: str, keys: LogKeys, witnesses: Witnesses | None = None) -> N
                 tasks.create_task(sealer.run(url, keys), name="sealer")
                 if witnesses is not None:
                     tasks.create_task(cosigner.run(url, witnesses), name="cosigner")
+                if sending is not None:
+                    told = courier.run(url, sending.keys, sending.destinations, sending.waits_seconds)
+                    tasks.create_task(told, name="webhooks")
                 tasks.create_task(_keep_time(url, Log(pool, writer)), name="clock")
         finally:
             writer.close()

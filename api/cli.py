@@ -16,6 +16,7 @@ import uvloop
 from api import logs, projections_cli
 from api.ad_slot import Unanswered
 from api.audit_cli import audit
+from api.background import sending_of
 from api.background import work as work_in_background
 from api.demo import NotADemo
 from api.demo import demo as serve_demo
@@ -73,6 +74,8 @@ Environment:
   LEDGER_TRUSTED_PROXIES        addresses and networks whose X-Forwarded-For is believed, separated by commas
   LEDGER_CONNECTIONS_MAX        how many connections each web worker holds at once [default: 2048]
   LEDGER_PUBLIC_URL             where ad slots reach the service, when it is not where they asked
+  LEDGER_WEBHOOK_NETWORKS       private networks in which webhooks may be, separated by commas [default: none]
+  LEDGER_MESSAGE_RETRY_SECONDS  how long to wait before a message is sent again, and again, separated by commas
   LEDGER_ADMIN_EMAIL            with LEDGER_ADMIN_PASSWORD: the first admin of an empty ledger
   LEDGER_LOG_LEVEL              debug, info, warning or error [default: info]
 """
@@ -164,7 +167,8 @@ def work(data_dir: Path | None) -> None:
     found = settings.read(data_dir=data_dir)
     logs.configure(found.log_level)
     with installation.database(found) as url:
-        working = work_in_background(url, log_keys.read(found), cosigner.read(found.log_policy_file))
+        witnesses = cosigner.read(found.log_policy_file)
+        working = work_in_background(url, log_keys.read(found), witnesses, sending_of(found))
         uvloop.run(until_stopped(working, found.lifeline))
 
 

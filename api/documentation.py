@@ -39,6 +39,7 @@ TAGS: Final[Mapping[str, str]] = {
     "slots": "Where a creative can be shown, and the keys with which it is asked for.",
     "reports": "What was delivered, and what it cost.",
     "ad slots": "Asking for creatives, and reporting what became of them.",
+    "webhooks": "URLs that are told of events as they are recorded.",
     "audit": "The log itself.",
     "reference": "The codes that commands take, for forms.",
     "operations": "Health and metrics.",

@@ -12,6 +12,7 @@ from api.beacons import BeaconBatch, BeaconResult, BeaconResults
 from api.people import NewUser, UserChange
 from api.sign_in import Credentials, RefreshToken, Tokens
 from api.slots import IssuedKey
+from api.webhooks import CreatedWebhook, NewWebhook, ReplayFrom
 from domain.ad_request import AdRequest, Content, Device, Geo, Placement, Site, Viewer
 from domain.advertiser import ChangeAdvertiser, CreateAdvertiser, DepositFunds, PlaceLegalHold, WithdrawFunds
 from domain.campaign import ChangeCampaign, CreateCampaign
@@ -26,6 +27,7 @@ _CREATIVE: Final = UUID("0199a1b2-0000-7000-8000-000000000003")
 _SLOT: Final = UUID("0199a1b2-0000-7000-8000-000000000004")
 _KEY: Final = UUID("0199a1b2-0000-7000-8000-000000000005")
 _DECISION: Final = UUID("0199a1b2-0000-7000-8000-000000000006")
+_WEBHOOK: Final = UUID("0199a1b2-0000-7000-8000-000000000007")
 
 SPECIMENS: Final[tuple[Struct, ...]] = (
     Credentials(email="admin@example.com", password="correct horse battery staple"),  # noqa: S106  nobody's password
@@ -99,6 +101,9 @@ SPECIMENS: Final[tuple[Struct, ...]] = (
     CreateSlot(name="Front page, top", ad_type="top_bar_ad", width=300, height=250, floor_cpm_micros=1_000_000),
     ChangeSlot(hold_seconds=120, media_types=("image",)),
     IssuedKey(key_id=_KEY, key="lsk_shown-this-once"),
+    NewWebhook(url="https://hooks.northwind.example/ledger", event_types=("campaign_activated", "creative_denied")),
+    CreatedWebhook(id=_WEBHOOK, secret="whsec_shown-this-once"),  # noqa: S106  nobody's secret
+    ReplayFrom(position=4_711),
     Receipt(id=_CAMPAIGN, version=1, position=4_711),
     AdRequest(
         id="page-view-1",

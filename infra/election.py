@@ -1,13 +1,19 @@
 """Elections: of the processes that could do a job, one does it; advisory locks of the database decide which."""
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from typing import Final
 
-from infra.database import Connection
+import psycopg
+import structlog
+
+from infra.database import Connection, connect
 
 ASK_EVERY_SECONDS: Final = 2.0
 FROZEN_SECONDS_MAX: Final = 15
 """For so long whoever does a job may say nothing; then the database takes it for frozen, and another takes over."""
+
+log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
 async def try_to_win(connection: Connection, job: str) -> bool:
@@ -30,3 +36,23 @@ async def hold(connection: Connection) -> None:
     while True:
         await asyncio.sleep(ASK_EVERY_SECONDS)
         await connection.execute("SELECT 1")
+
+
+async def lead(url: str, job: str, work: Callable[[], Coroutine[None, None, None]]) -> None:
+    """Do a job, on connections of its own, whenever this process is the one to do it; until cancelled."""
+    while True:
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            async with await connect(url) as connection:
+                await win(connection, job)
+                tasks = [asyncio.create_task(work(), name=job), asyncio.create_task(hold(connection))]
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+        except (OSError, psycopg.Error) as error:
+            log.warning("job interrupted", job=job, error=type(error).__name__)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(ASK_EVERY_SECONDS)

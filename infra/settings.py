@@ -1,10 +1,12 @@
 """What the environment says: the only module that reads it."""
 
 import os
+from email.utils import parseaddr
 from ipaddress import ip_network
 from pathlib import Path
 from secrets import randbelow
 from typing import Final
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 
@@ -15,6 +17,11 @@ CONNECTIONS_MAX: Final = 2_048
 IMPRESSIONS_PER_VIEWER: Final = "600/minute"
 CLICKS_PER_VIEWER: Final = "60/minute"
 """More than this no person sees or clicks. An address may be that of thousands: what is too much, operators say."""
+
+MAIL_FROM: Final = "Campaign ledger <ledger@localhost>"
+WAIT_SECONDS_MAX: Final = 7 * 86_400
+MESSAGE_RETRY_SECONDS: Final = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
+"""How long to wait before a message is sent again, as Standard Webhooks proposes: three days in all."""
 
 
 class SettingMissing(Exception):
@@ -60,6 +67,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     impressions_per_address: str = ""
     clicks_per_viewer: str = CLICKS_PER_VIEWER
     clicks_per_address: str = ""
+    webhook_networks: str = ""
+    smtp_url: str | None = None
+    mail_from: str = MAIL_FROM
+    message_retry_seconds: tuple[float, ...] = MESSAGE_RETRY_SECONDS
 
     def __repr__(self) -> str:
         """Show where things are, never what is secret."""
@@ -119,6 +130,10 @@ def read(*, data_dir: Path | None = None) -> Settings:
         impressions_per_address=os.environ.get("LEDGER_IMPRESSIONS_PER_ADDRESS") or "",
         clicks_per_viewer=os.environ.get("LEDGER_CLICKS_PER_VIEWER", CLICKS_PER_VIEWER),
         clicks_per_address=os.environ.get("LEDGER_CLICKS_PER_ADDRESS") or "",
+        webhook_networks=_networks("LEDGER_WEBHOOK_NETWORKS"),
+        smtp_url=_smtp("LEDGER_SMTP_URL"),
+        mail_from=_mailbox("LEDGER_MAIL_FROM", MAIL_FROM),
+        message_retry_seconds=_waits("LEDGER_MESSAGE_RETRY_SECONDS", MESSAGE_RETRY_SECONDS),
     )
 
 
@@ -137,6 +152,34 @@ def _bucket(name: str) -> str:
     if said and not (said.startswith("s3://") and said.removeprefix("s3://").strip("/")):
         raise SettingUnfit(name, said, "a bucket, and what keys in it begin with, such as s3://ads/media")
     return said
+
+
+def _smtp(name: str) -> str | None:
+    said = os.environ.get(name) or None
+    if said and not (urlsplit(said).scheme in {"smtp", "smtps"} and urlsplit(said).hostname):
+        raise SettingUnfit(name, "not shown here", "a mail server, such as smtp://user:password@mail.example:587")
+    return said
+
+
+def _mailbox(name: str, default: str) -> str:
+    said = os.environ.get(name) or default
+    address = parseaddr(said)[1]
+    if not (address.count("@") == 1 and all(address.split("@")) and said.isascii() and said.isprintable()):
+        raise SettingUnfit(name, said, "an address that mail comes from, such as Ledger <ledger@example.com>")
+    return said
+
+
+def _waits(name: str, default: tuple[float, ...]) -> tuple[float, ...]:
+    said = os.environ.get(name)
+    if not said:
+        return default
+    try:
+        waits = tuple(float(part) for part in said.split(","))
+    except ValueError:
+        waits = ()
+    if not waits or not all(0 <= wait <= WAIT_SECONDS_MAX for wait in waits):
+        raise SettingUnfit(name, said, "numbers of seconds, separated by commas")
+    return waits
 
 
 def _number(name: str, default: int) -> int:

@@ -262,3 +262,63 @@ login_attempts = Table(
     Column("window_started_at", DateTime(timezone=True), nullable=False),
     comment="Sign-ins in the current window that did not succeed, by keyed hash of the account and of the address.",
 )
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("ledger_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("event_types", ARRAY(Text), nullable=False),
+    Column("secret", LargeBinary, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("delivered_at", DateTime(timezone=True)),
+    Column("error", Text, nullable=False),
+    comment="URLs that are told of events, with the secrets that sign what they are told, encrypted.",
+)
+
+mail_choices = Table(
+    "mail_choices",
+    metadata,
+    Column("ledger_id", Uuid, primary_key=True),
+    Column("user_id", Uuid, primary_key=True),
+    Column("reason", Text, primary_key=True),
+    Column("wanted", Boolean, nullable=False),
+    comment="Which mail people want or do not want, where it is not what people of their role get.",
+)
+
+subscribers = Table(
+    "subscribers",
+    metadata,
+    Column("ledger_id", Uuid, primary_key=True),
+    Column("subscriber", Text, primary_key=True),
+    Column("position", BigInteger, nullable=False),
+    comment="How far the log was read for what is to be sent: to each webhook, and as mail.",
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("ledger_id", Uuid, primary_key=True),
+    Column("subscriber", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("position", BigInteger, nullable=False),
+    Column("stream", Text, nullable=False),
+    Column("content", JSON),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("due_at", DateTime(timezone=True), nullable=False),
+    Column("sent_at", DateTime(timezone=True)),
+    Column("parked_at", DateTime(timezone=True)),
+    Column("error", Text, nullable=False),
+    Index(
+        "ix_outbox_waiting",
+        "ledger_id",
+        "subscriber",
+        "stream",
+        "position",
+        postgresql_where=text("sent_at IS NULL"),
+    ),
+    comment="What is to be sent, put here in the transaction that moves the position; one row a reason.",
+)
