@@ -10,7 +10,7 @@ as fast as it should, whether it could be shown to every second request or to on
 is then ahead are a small part of what it has come to.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import ceil, exp
 from typing import Final
 
@@ -135,10 +135,16 @@ def passes(pace: Pace, campaign: int, draw: int) -> bool:
 
 def target(portion: Portion, curve: Curve, second: float) -> float:
     """Return how much of a portion should be delivered by a moment."""
-    whole = curve.upto(portion.until) - curve.upto(portion.since)
+    return _plan(portion, curve)(second)
+
+
+def _plan(portion: Portion, curve: Curve) -> Callable[[float], float]:
+    """Return the target at any moment, as a function of it."""
+    begun = curve.upto(portion.since)
+    whole = curve.upto(portion.until) - begun
     if whole <= 0:
-        return portion.limit if second >= portion.until else 0.0
-    return portion.limit * min(max((curve.upto(second) - curve.upto(portion.since)) / whole, 0.0), 1.0)
+        return lambda second: portion.limit if second >= portion.until else 0.0
+    return lambda second: portion.limit * min(max((curve.upto(second) - begun) / whole, 0.0), 1.0)
 
 
 def pace(portions: Iterable[Portion], curve: Curve, second: int, *, workers: int = 1) -> Pace:
@@ -152,8 +158,12 @@ def pace(portions: Iterable[Portion], curve: Curve, second: int, *, workers: int
 
 
 def _pace(portion: Portion, curve: Curve, second: int, workers: int) -> Pace:
-    past, rate = (_rate(portion, curve, second - RATE_SECONDS, end) for end in (second, second + RATE_SECONDS))
-    due_by_now = min(target(portion, curve, second) / (1 - SPARE_PART), portion.limit)
+    start, end = max(second - RATE_SECONDS, portion.since), min(second + RATE_SECONDS, portion.until)
+    by_start, by_now, by_end = map(_plan(portion, curve), (start, second, end))
+    least = max(LEAST_RATE_PART * portion.limit / max(portion.until - portion.since, 1), _LEAST_RATE)
+    past = max((by_now - by_start) / max(second - start, 1), least)
+    rate = max((by_end - by_start) / max(end - start, 1), least)
+    due_by_now = min(by_now / (1 - SPARE_PART), portion.limit)
     ahead, behind_seconds = portion.delivered - due_by_now, max(due_by_now - portion.delivered, 0.0) / rate
     # What is about to be due does not count: at dawn a campaign would be ahead of the whole night.
     patience = min(max(due_by_now * PATIENCE_PART, past * PATIENCE_SECONDS_MIN), past * PATIENCE_SECONDS_MAX)
@@ -163,10 +173,3 @@ def _pace(portion: Portion, curve: Curve, second: int, workers: int) -> Pace:
         urgency=min(1 + int(behind_seconds / URGENT_SECONDS), URGENCY_MAX),
         allowance=max(ceil(burst / workers), 1),
     )
-
-
-def _rate(portion: Portion, curve: Curve, start: int, end: int) -> float:
-    """Return how much a second is planned between two moments, as far as they are within the portion."""
-    start, end = max(start, portion.since), min(end, portion.until)
-    planned = (target(portion, curve, end) - target(portion, curve, start)) / max(end - start, 1)
-    return max(planned, LEAST_RATE_PART * portion.limit / max(portion.until - portion.since, 1), _LEAST_RATE)

@@ -198,7 +198,7 @@ def test_money_by_day_and_in_all() -> None:
 
     for midnight in range(MONDAY, MONDAY + 3 * DAY, DAY):
         day = portion(9_000 * 500, since=midnight, until=midnight + DAY, each=500)
-        flown = fly([day, total], WEEKLY, traffic, (midnight, midnight + DAY), step=4)
+        flown = fly([day, total], WEEKLY, traffic, (midnight, midnight + DAY), step=8)
         assert flown.delivered[-1] == 9_000
         total = structs.replace(total, delivered=total.delivered + flown.delivered[-1] * 500)
 
