@@ -44,7 +44,7 @@ coverage: $(READY) ## Say what tests do not reach, of all packages and in server
 	$(PYTEST) --cov --cov-config=tests/coverage.toml --cov-report=
 	$(BIN)/coverage report --rcfile=tests/coverage.toml --fail-under=95
 
-bench: $(READY) ## Measure decisions, impressions and appends, beside the bare parts; options with ARGS='--only decisions'
+bench: $(READY) ## Measure decisions, impressions and appends beside the bare parts, and draw pacing; options with ARGS='--only pacing'
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 bench-peers: $(READY) build/peers-venv/.ready ## Measure our log beside PyPI's eventsourcing, installed under build/
