@@ -14,6 +14,7 @@ from PIL import Image, PngImagePlugin
 
 from api.showing import TAG
 from infra import media, settings
+from tests.api.creatives import encoded, picture, upload
 from tests.api.pages import Page, eventually, new_page
 from tests.running import Service
 from tests.world import World
@@ -28,27 +29,9 @@ def page(world: World) -> Page:
     return new_page(world)
 
 
-def encoded(image: Image.Image, format_: str, **options: Any) -> bytes:
-    """Return an image as a file."""
-    written = BytesIO()
-    image.save(written, format_, **options)
-    return written.getvalue()
-
-
-def picture(width: int, height: int) -> Image.Image:
-    """Return something to see."""
-    return Image.linear_gradient("L").resize((width, height)).convert("RGB")
-
-
 def draft(page: Page, **fields: Any) -> str:
     """Draft an image creative that has nothing to show yet."""
     return page.world.creative(page.world.campaign(), **page.size, media_url=None, approved=False, **fields)
-
-
-def upload(world: World, creative_id: str, content: bytes, content_type: str = "") -> httpx.Response:
-    """Upload a file as a creative's image."""
-    headers = {"Content-Type": content_type} if content_type else {}
-    return world.admin.post(f"/api/v1/creatives/{creative_id}/media", content=content, headers=headers)
 
 
 def test_the_tag_is_small_and_anybody_s(service: Service) -> None:
