@@ -11,7 +11,7 @@ import shlex
 import sys
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from operator import itemgetter
 from pathlib import Path
 from random import Random
@@ -26,6 +26,7 @@ import msgspec
 from api import example
 from api.ad_slot import Unanswered, ask, connected, report, token_of
 from api.example import Plan, Terms, Visit
+from api.radio import BREAK_SECONDS, listen
 from api.serve import address_of, serve
 from domain.slot import VALID_KEYS_MAX
 from infra import clock, event_log, installation, settings, users
@@ -62,6 +63,8 @@ curl -fsS '{url}/api/v1/reports/delivery?group_by=hour&format=csv' -H "Authoriza
 # Ask for a creative, as an ad slot does.
 curl -fsSw '\\n' {url}/ads/v1/decisions -H 'Authorization: Bearer {slot_key}' -H 'Content-Type: application/json' \
 -d '{request}'
+# Ask for a minute of radio, as a player does: VAST, with spots that fill it to the second.
+curl -fsSw '\\n' '{url}/ads/v1/vast?slot={radio_id}&key={radio_key}&poddur=60&rqddurs=10,20,30'
 # How far have the read models come?
 {ledger} projections list{data_dir}
 
@@ -102,7 +105,7 @@ async def be_client(url: str, password: str, client_password: str, found: Settin
             slots = await _slots(clients[-1])
             if not done:
                 await _play_a_day(admin, clients, slots)
-            click.echo(_next(url, password, keys[0], slots[example.SLOTS[0]["name"]], found))
+            click.echo(_next(url, password, keys, slots, found))
             await _live(clients[0], slots)
 
 
@@ -250,6 +253,8 @@ async def _play_a_day(admin: httpx.AsyncClient, clients: Sequence[httpx.AsyncCli
             for step in getattr(plan, then):
                 campaign = (await _read(admin, f"campaigns?name={plan.terms['name']}"))["items"][0]
                 await _command(admin, f"campaigns/{campaign['id']}/{step}")
+    for at, patience in example.breaks(Random(SEED), clock.now()):
+        await report(clients[0], await listen(clients[0], slots[example.RADIO], at, patience=patience))
 
 
 async def _play(
@@ -295,6 +300,9 @@ async def _live(client: httpx.AsyncClient, slots: Mapping[str, str]) -> None:
         with suppress(Unanswered, httpx.HTTPStatusError):
             # What follows an impression cannot have happened before it is reported.
             await _play([client], slots, [(clock.now() - example.CLICKED_AFTER, visit)])
+            if random.random() < example.BREAKS_PER_VISIT:
+                began = clock.now() - timedelta(seconds=BREAK_SECONDS)
+                await report(client, await listen(client, slots[example.RADIO], began, patience=1.0))
 
 
 async def _read(admin: httpx.AsyncClient, path: str) -> Any:  # noqa: ANN401  whatever the JSON holds
@@ -308,13 +316,16 @@ async def _command(admin: httpx.AsyncClient, path: str, body: Terms | None = Non
     return str(answer.raise_for_status().json()["id"])
 
 
-def _next(url: str, password: str, slot_key: str, slot_id: str, found: Settings) -> str:
+def _next(url: str, password: str, keys: Sequence[str], slots: Mapping[str, str], found: Settings) -> str:
+    slot_id = slots[example.SLOTS[0]["name"]]
     return NEXT.format(
         url=url,
         email=ADMIN_EMAIL,
         password=password,
         credentials=_json({"email": ADMIN_EMAIL, "password": password}),
-        slot_key=slot_key,
+        slot_key=keys[0],
+        radio_id=slots[example.RADIO],
+        radio_key=keys[-1],
         request=_json({"id": "try", "placements": [{"id": "p1", "slot_id": slot_id}]}),
         ledger=shlex.quote(str(Path(sys.executable).with_name("ledger"))),
         data_dir=f" --data-dir {shlex.quote(str(found.data_dir.resolve()))}" if found.embedded else "",

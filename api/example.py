@@ -12,6 +12,7 @@ VISITS: Final = 1_700
 """About 3,400 impressions: enough for a report to show a day, few enough for a first start."""
 
 VISITS_PER_SECOND: Final = 2.0
+BREAKS_PER_VISIT: Final = 1 / 60
 VIEWERS: Final = 900
 
 SHOWN: Final = 0.96
@@ -57,7 +58,11 @@ SLOTS: Final[Sequence[Terms]] = (
     {"name": "Front page top", "ad_type": "top_bar_ad", "width": 728, "height": 90},
     {"name": "Article side", "ad_type": "center_right_content_ad", "width": 300, "height": 250},
     {"name": "Archive column", "ad_type": "center_left_content_ad", "width": 160, "height": 600},
+    {"name": "Radio break", "ad_type": "bottom_center_ad", "media_types": ["audio"]},
 )
+RADIO: Final = "Radio break"
+SPOTS: Final[Mapping[str, Sequence[int]]] = {"House blend": (10, 20, 30), "Weekend fares": (20, 30)}
+"""How many seconds the spots of a campaign have, if it has some beside its pictures."""
 
 PAGES: Final = (
     ("Front page top", "Article side"),
@@ -117,6 +122,7 @@ CAMPAIGNS: Final = (
         _campaign("Fjord line", "cpm", 9.00, priority=1, budget_micros=_eur(1.60), targeting=[{"country": "NO"}]),
     ),
     Plan("Kestrel Rail", _campaign("Night trains", "flat", 900.00, targeting=[{"country": "FR", "region": "FR-IDF"}])),
+    Plan("Kestrel Rail", _campaign("Weekend fares", "cpm", 14.00, impression_budget=50_000)),
     Plan(
         # Nothing is done to it: the clock finds its expiry date in the past.
         "Kestrel Rail",
@@ -152,21 +158,35 @@ BY_HOUR: Final = (2, 1, 1, 1, 2, 4, 8, 12, 14, 13, 12, 13, 15, 14, 12, 12, 13, 1
 
 
 def creatives_of(campaign: Terms) -> Iterator[Terms]:
-    """Yield the creatives of a campaign, one for each slot, without the campaign's id."""
+    """Yield the creatives of a campaign, without its id: one for each slot that shows pictures, and its spots."""
     name = campaign["name"]
     site = f"https://{name.lower().replace(' ', '-')}.example"
+    rated = {"rating_system": "IAB", "rating_label": "1", "no_prohibited_content": True}
     for slot in SLOTS:
-        width, height = slot["width"], slot["height"]
+        if slot["name"] != RADIO:
+            width, height = slot["width"], slot["height"]
+            yield {
+                "name": f"{name} {width}x{height}",
+                "ad_type": slot["ad_type"],
+                "media_type": "image",
+                "media_url": f"{site}/{width}x{height}.png",
+                "width": width,
+                "height": height,
+                "alt_text": name,
+                "click_url": f"{site}/?from={width}x{height}",
+                "content_rating": rated,
+            }
+    for seconds in SPOTS.get(name, ()):
         yield {
-            "name": f"{name} {width}x{height}",
-            "ad_type": slot["ad_type"],
-            "media_type": "image",
-            "media_url": f"{site}/{width}x{height}.png",
-            "width": width,
-            "height": height,
-            "alt_text": name,
-            "click_url": f"{site}/?from={width}x{height}",
-            "content_rating": {"rating_system": "IAB", "rating_label": "1", "no_prohibited_content": True},
+            "name": f"{name} {seconds} s",
+            "ad_type": "bottom_center_ad",
+            "media_type": "audio",
+            "media_url": f"{site}/{seconds}.mp3",
+            "mime_type": "audio/mpeg",
+            "bit_rate_kbps": 128,
+            "duration_seconds": seconds,
+            "click_url": f"{site}/?from=radio",
+            "content_rating": rated,
         }
 
 
@@ -193,6 +213,12 @@ def day(random: Random, now: datetime) -> list[tuple[datetime, Visit]]:
         for ago in random.choices(minutes, weights, k=VISITS)
     ]
     return list(zip(sorted(times), visits(random), strict=False))
+
+
+def breaks(random: Random, now: datetime) -> list[tuple[datetime, float]]:
+    """Return when the radio of the 24 hours up to now had a break, oldest first, and how much of each was heard."""
+    whole_hours = (now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=ago) for ago in range(23, 0, -1))
+    return [(at, min(1.0, random.expovariate(1 / 2))) for at in whole_hours]
 
 
 def beacons_of(luck: tuple[float, float, float], at: datetime) -> Iterator[tuple[str, datetime]]:

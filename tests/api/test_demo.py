@@ -17,6 +17,7 @@ import httpx
 import psutil
 import pytest
 
+from tests.api.vast_shape import parsed, seconds_of
 from tests.running import free_port
 
 START_SECONDS_MAX = 120
@@ -117,6 +118,12 @@ def items(admin: httpx.Client, path: str, **params: Any) -> list[dict[str, Any]]
     return found
 
 
+def slot_id(admin: httpx.Client, name: str) -> str:
+    """Return the id of a slot of the example."""
+    (slot,) = items(admin, "slots", name=name)
+    return str(slot["id"])
+
+
 def test_everything_it_suggests_works(demo: Demo) -> None:
     """Each suggestion, pasted into a shell one after the other, does what it says; the documentation opens."""
     suggested = demo.told.partition("To try next")[2]
@@ -127,12 +134,13 @@ def test_everything_it_suggests_works(demo: Demo) -> None:
     pasted = ["/bin/bash", "-e", "-c", "\necho =====\n".join(commands)]
     done = subprocess.run(pasted, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    health, token, budgets, hours, decision, projections = done.stdout.split("=====\n")
+    health, token, budgets, hours, decision, radio, projections = done.stdout.split("=====\n")
     assert '"status":"ready"' in health
     assert token == ""
     assert "Fjord line" in budgets
     assert hours.startswith("hour,currency,impressions")
     assert '"impression_url":' in decision
+    assert sum(seconds_of(parsed(radio))) == 60
     assert re.search(r"^budgets +\d", projections, re.MULTILINE)
     page = re.findall(r"documentation +(\S+)", demo.told)[0]
     assert "swagger" in httpx.get(page).raise_for_status().text
@@ -188,11 +196,11 @@ def test_the_example_shows_every_state(admin: httpx.Client) -> None:
     campaigns = {each["name"]: each["status"] for each in items(admin, "campaigns")}
     # The clock expires the last one within half a minute.
     assert campaigns.pop("Summer pass") in {"draft", "expired"}
-    assert Counter(campaigns.values()) == {"active": 5, "paused": 1, "completed": 1, "draft": 1}
+    assert Counter(campaigns.values()) == {"active": 6, "paused": 1, "completed": 1, "draft": 1}
     reviews = Counter(each["review"] for each in items(admin, "creatives"))
-    assert reviews == {"approved": 24, "pending": 1, "denied": 1, "unsubmitted": 1}
+    assert reviews == {"approved": 32, "pending": 1, "denied": 1, "unsubmitted": 1}
     slots = items(admin, "slots")
-    assert sorted(each["name"] for each in slots) == ["Archive column", "Article side", "Front page top"]
+    assert sorted(each["name"] for each in slots) == ["Archive column", "Article side", "Front page top", "Radio break"]
     assert all(each["keys"] for each in slots)
 
 
@@ -206,6 +214,9 @@ def test_a_day_of_traffic_is_in_the_log(admin: httpx.Client) -> None:
     by_hour = [each["impressions"] for each in items(admin, "reports/delivery", group_by="hour")]
     assert len(by_hour) >= 22
     assert max(by_hour) > 4 * min(by_hour)
+    (radio,) = items(admin, "reports/delivery", group_by="slot", slot_id=slot_id(admin, "Radio break"))
+    assert radio["progress"]["start"] == radio["impressions"] > 20
+    assert 0.2 < radio["completion_rate"] < 1
     budgets = {each["name"]: each for each in items(admin, "reports/budgets")}
     nearly_spent = budgets["Fjord line"]
     assert nearly_spent["spent_micros"] > 0.8 * nearly_spent["budget_micros"]
@@ -239,6 +250,6 @@ def test_it_stops_and_goes_on(demo: Demo, admin: httpx.Client) -> None:
         with again.signed_in() as client:
             assert {each["id"] for each in items(client, "campaigns")} == before
             assert len(items(client, "users")) == 2
-            assert [len(each["keys"]) for each in items(client, "slots")] == [2, 2, 2]
+            assert [len(each["keys"]) for each in items(client, "slots")] == [2, 2, 2, 2]
     finally:
         again.stop(signal.SIGINT)
