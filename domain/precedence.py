@@ -41,7 +41,8 @@ def choose(
             campaign_id = lineup.candidates[number].campaign_id
             of_campaign = left & lineup.by_campaign[campaign_id]
             if campaign_id in paces and not passes(paces[campaign_id], campaign_id.int, first_draw):
-                left &= ~of_campaign
+                # Others may be held back as well; asking each of them is quicker than drawing it.
+                left &= ~_held_back(lineup, one_each, paces, first_draw)
                 continue
             while of_campaign:
                 number, draw = _turn(snapshot, lineup, of_campaign, draw)
@@ -68,6 +69,19 @@ def paced(snapshot: Snapshot, paces: Mapping[UUID, Pace]) -> Snapshot:
 
 def _urgencies(paces: Mapping[UUID, Pace]) -> dict[UUID, int]:
     return {campaign_id: pace.urgency for campaign_id, pace in paces.items() if pace.urgency > 1}
+
+
+def _held_back(lineup: Lineup, one_each: int, paces: Mapping[UUID, Pace], draw: int) -> int:
+    """Return the bitset of all candidates of those campaigns, given by one of each, that their pace holds back."""
+    bits = 0
+    while one_each:
+        lowest = one_each & -one_each
+        one_each ^= lowest
+        campaign_id = lineup.candidates[lowest.bit_length() - 1].campaign_id
+        pace = paces.get(campaign_id)
+        if pace is not None and not passes(pace, campaign_id.int, draw):
+            bits |= lineup.by_campaign[campaign_id]
+    return bits
 
 
 def _turn(snapshot: Snapshot, lineup: Lineup, of_campaign: int, draw: int) -> tuple[int, int]:
