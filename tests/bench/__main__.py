@@ -23,6 +23,7 @@ BENCHMARKS: Final[dict[str, Callable[[Plan], Iterator[Row]]]] = {
     "appending": log_rows.appending,
     "large": large_rows.large,
     "growth": log_rows.growth,
+    "paced-elsewhere": log_rows.paced_elsewhere,
     "growth-http": http_rows.growth,
     "rebuilds": projection_rows.rebuilds,
     "keeping-up": projection_rows.keeping_up,
