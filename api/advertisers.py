@@ -7,10 +7,11 @@ from uuid import UUID
 from litestar import Controller, Request, Response, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter, RequestBody
-from msgspec import structs
+from msgspec import Struct, structs
 
 from api import lists, problems
 from api.access import claims_of, may_manage, may_read, may_spend, reads_contacts
+from api.beacons import CONVERSION_PATH
 from api.lists import Moment
 from api.services import Services
 from domain.advertiser import ADVERTISER, ChangeAdvertiser, CreateAdvertiser, DepositFunds, WithdrawFunds
@@ -25,6 +26,12 @@ from infra.personal_data import decrypted
 from infra.subject_keys import Subject, read_subjects
 from projections.advertisers import READ_MODEL, AdvertiserRow
 from projections.listing import Listing, Page
+
+
+class ConversionUrl(Struct, frozen=True, kw_only=True):
+    """Where an advertiser's pages report what clicks led to."""
+
+    conversion_url: str
 
 
 class AdvertiserController(Controller):
@@ -125,6 +132,28 @@ class AdvertiserController(Controller):
         if funds is None:
             raise NotFound("deposit of advertiser", advertiser_id)
         return funds
+
+    @get(
+        "/{advertiser_id:uuid}/conversion_url",
+        operation_id="get_conversion_url",
+        guards=[may_manage],
+        responses=problems.READING_ONE,
+    )
+    async def show_conversion_url(
+        self,
+        request: Request[Any, Any, Any],
+        advertiser_id: FromPath[UUID],
+        ledger_id: NamedDependency[UUID],
+        services: NamedDependency[Services],
+    ) -> ConversionUrl:
+        """Show the URL that an advertiser's pages ask to report a conversion; it outlasts one change of the secret.
+
+        They add `decision_id`, which the page that a click leads to is told as the `click_id_parameter`.
+        """
+        await lists.show(services, ledger_id, READ_MODEL, advertiser_id, None)
+        base_url = services.settings.public_url or str(request.base_url).rstrip("/")
+        token = services.beacon_tokens.sign_advertiser(advertiser_id)
+        return ConversionUrl(conversion_url=f"{base_url}{CONVERSION_PATH}{token}")
 
 
 async def _shown(services: Services, claims: Claims, rows: Sequence[AdvertiserRow]) -> list[AdvertiserRow]:

@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime, time, timedelta
 from typing import Annotated, Any, Final, Literal
+from uuid import UUID
 
 from litestar import Controller, Request, Response, get, head, post
 from litestar.openapi.datastructures import ResponseSpec
@@ -13,19 +14,22 @@ from msgspec import Meta, Struct, structs
 
 from api import problems
 from api.decisions import SLOT_KEY, slot_of
-from api.senders import Sender, delivered, sender_of
+from api.senders import Sender, delivered, sender_of, why_no_conversion
 from api.services import Services, services_of
 from domain.budget import DeliveryKind
+from domain.conversion import Reported, landing
 from domain.delivery import PLAYBACK, Delivery, Settled, Ticket
 from domain.errors import DateOutOfRange, NotFound, TimeClaimRefused
-from domain.values import DATE_MIN
-from infra import clock, metrics
+from domain.values import DATE_MIN, MICROS_MAX
+from infra import clock, conversions, metrics
 from infra.batch import Recording
 from infra.beacon_tokens import TOKEN_CHARACTERS_MAX, TokenForged
 
 TOKENS_MAX: Final = 1_000
 CLOCK_DIFFERENCE_MAX: Final = timedelta(minutes=5)
 """How far ahead of ours the clock of a device may be that says when something occurred."""
+
+CONVERSION_PATH: Final = "/ads/v1/x/"
 
 CLAIM_MIN: Final = datetime.combine(DATE_MIN, time(), UTC)
 """What is said to have occurred before this has no place in a report."""
@@ -52,6 +56,18 @@ ErrorCode = Annotated[
     str | None,
     QueryParameter(max_length=100, description="VAST's error code, if the player has put it in place of the macro."),
 ]
+ConversionName = Annotated[
+    str | None,
+    QueryParameter(
+        name="id", max_length=200, description="The advertiser's name for it, such as an order's; only a hash is kept."
+    ),
+]
+Clicked = Annotated[UUID, QueryParameter(description="The decision that was clicked, as the page was told it.")]
+Worth = Annotated[
+    int,
+    QueryParameter(ge=0, le=MICROS_MAX, description="What it is worth, in millionths of the campaign's currency."),
+]
+
 _REPORTED_BY_PLAYERS: Final = frozenset({*PLAYBACK, "click"})
 
 
@@ -85,7 +101,7 @@ class BeaconResults(Struct, frozen=True, kw_only=True):
 
 
 class BeaconController(Controller):
-    """Reporting impressions, views, playback and clicks."""
+    """Reporting impressions, views, playback, clicks, and what those led to."""
 
     tags = ("ad slots",)
 
@@ -107,6 +123,9 @@ class BeaconController(Controller):
         target = services.serving.click_url(ticket.creative_id)
         if target is None:
             raise NotFound("creative", ticket.creative_id)
+        advertiser = services.serving.advertiser(ticket.advertiser_id)
+        if advertiser is not None:
+            target = landing(target, advertiser.click_id_parameter, ticket.decision_id)
         return Response(b"", status_code=302, headers={**_NEVER_KEPT, "Location": target})
 
     @get("/t/{token:str}", operation_id="record_playback", responses=_ANSWERS | problems.BEACON)
@@ -118,8 +137,34 @@ class BeaconController(Controller):
             raise TokenForged
         return await record(services, request.scope, kind, token, error_code=_error_code(code))
 
+    @get("/x/{token:str}", operation_id="record_conversion", responses=_ANSWERS | problems.CLICK)
+    async def conversion(
+        self,
+        token: Token,
+        request: Request[Any, Any, Any],
+        decision_id: Clicked,
+        name: ConversionName = None,
+        value_micros: Worth = 0,
+    ) -> ASGIResponse:
+        """Record what a click led to, once for each name or, without one, for each click."""
+        services = services_of(request)
+        advertiser_id = services.beacon_tokens.verify_advertiser(token)
+        advertiser = services.serving.advertiser(advertiser_id)
+        if advertiser is None:
+            raise NotFound("advertiser", advertiser_id)
+        reported = Reported(
+            advertiser_id=advertiser_id,
+            decision_id=decision_id,
+            name=name,
+            value_micros=value_micros,
+            invalid=why_no_conversion(sender_of(services, request.scope)),
+        )
+        event = await conversions.record(services.log, services.ledger_id, reported, advertiser.attribution_window)
+        metrics.beacon_counter("conversion", "repeated" if event is None else event.reason or "attributed").inc()
+        return _answer(request.scope)
+
     @head(
-        ["/i/{token:str}", "/v/{token:str}", "/c/{token:str}", "/t/{token:str}"],
+        ["/i/{token:str}", "/v/{token:str}", "/c/{token:str}", "/t/{token:str}", "/x/{token:str}"],
         operation_id="look_at_beacon",
         include_in_schema=False,
     )
@@ -156,6 +201,10 @@ async def record(
 ) -> ASGIResponse:
     """Record an impression, a view or playback; return an answer without content, or an image for who accepts one."""
     await _record_one(services, scope, kind, token, error_code)
+    return _answer(scope)
+
+
+def _answer(scope: HTTPScope) -> ASGIResponse:
     wants_image = any(name == b"accept" and b"image/" in value for name, value in scope["headers"])
     return _PIXEL_ANSWER if wants_image else _EMPTY_ANSWER
 

@@ -9,7 +9,7 @@ from api.services import Services
 from domain.budget import DeliveryKind
 from domain.delivery import Delivery, Ticket
 from domain.terms import SlotTerms
-from domain.validity import Agent, Signs, why_invalid
+from domain.validity import Agent, Invalid, Signs, why_invalid
 from infra.agents import agent_of
 from infra.slot_keys import digest
 
@@ -58,6 +58,12 @@ def delivered(
         invalid=why_invalid(signs, only_browsers=slot.traffic == "browser"),
         needs_impression=kind == "click" and slot.click_without_impression == "invalid",
     )
+
+
+def why_no_conversion(sender: Sender) -> Invalid | None:
+    """Return why what somebody reports is no conversion: advertisers' servers may report any, crawlers none."""
+    signs = Signs(prefetched=sender.prefetched, agent=sender.agent, vouched=True)
+    return why_invalid(signs, only_browsers=False)
 
 
 def _has_slot_key(services: Services, authorization: bytes) -> bool:

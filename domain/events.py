@@ -202,6 +202,16 @@ class ErrorRecorded(DeliveryRecorded, frozen=True, kw_only=True, tag="error_reco
     code: int | None = None
 
 
+class ConversionRecorded(DeliveryRecorded, frozen=True, kw_only=True, tag="conversion_recorded"):
+    """A click led to what the advertiser wanted, which is worth so much to it; a reason says why it is not attributed.
+
+    The value is in the campaign's currency. Nothing is paid for it.
+    """
+
+    decision_id: UUID
+    value_micros: Micros = 0
+
+
 class RequestTally(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What became of the creatives that a slot asked for in a country: how many it got, and why it got no more."""
 
@@ -261,6 +271,7 @@ Event = (
     | CreativeEvent
     | SlotEvent
     | DeliveryEvent
+    | ConversionRecorded
     | RequestsTallied
     | LogKeyReplaced
     | ProjectionCompared

@@ -4,6 +4,8 @@
 BLAKE2b (RFC 7693, in a third of the time of HMAC-SHA256) over: format version, key id, ledger id, kind, ticket. Every
 field before the ticket has a fixed length, so that no two tokens are signed over the same bytes. An expired ticket
 verifies: it is recorded, as late.
+
+Advertisers have a token of the same form for pages that report conversions, with their id in the place of the ticket.
 """
 
 import base64
@@ -34,9 +36,13 @@ _LETTERS: Final[dict[DeliveryKind, str]] = {
     "complete": "d",
     "error": "e",
 }
+_ADVERTISER: Final = "x"
+"""The letter of the token by which an advertiser's pages report conversions."""
+
 _KINDS: Final[dict[str, DeliveryKind]] = {letter: kind for kind, letter in _LETTERS.items()}
 
 _NIL: Final = b"\xc0"
+_UUID_BYTES: Final = 16
 
 _encode = msgspec.msgpack.Encoder(uuid_format="bytes").encode
 _decode = msgspec.msgpack.Decoder(Ticket).decode
@@ -76,19 +82,35 @@ class BeaconTokens:
         token, encoded = self._current.token, _encode(ticket)
         return {kind: token(_LETTERS[kind], encoded) for kind in PLAYBACK}
 
+    def sign_advertiser(self, advertiser_id: UUID) -> str:
+        """Return the token with which whoever has it reports conversions of an advertiser."""
+        return self._current.token(_ADVERTISER, advertiser_id.bytes)
+
+    def verify_advertiser(self, token: str) -> UUID:
+        """Return whose conversions an authentic token reports; for any other string raise TokenForged."""
+        if token[:1] != _ADVERTISER or len(token) > TOKEN_CHARACTERS_MAX:
+            raise TokenForged
+        encoded = self._verified(token)
+        if len(encoded) != _UUID_BYTES:
+            raise TokenForged
+        return UUID(bytes=encoded)
+
     def verify(self, token: str) -> tuple[DeliveryKind, Ticket]:
         """Return the kind and the ticket of an authentic token; for any other string raise TokenForged."""
         kind = _KINDS.get(token[:1])
         if kind is None or len(token) > TOKEN_CHARACTERS_MAX:
             raise TokenForged
+        try:
+            return kind, _decode(self._verified(token))
+        except msgspec.DecodeError:  # signed by another version of this program
+            raise TokenForged from None
+
+    def _verified(self, token: str) -> bytes:
         raw = _canonically_decoded(token[1:])
         key_id, encoded, mac = raw[:1], raw[1:-MAC_BYTES], raw[-MAC_BYTES:]
         for generation in self._generations:
             if key_id == generation.key_id and hmac.compare_digest(mac, generation.mac(token[0], encoded)):
-                try:
-                    return kind, _decode(encoded)
-                except msgspec.DecodeError:  # signed by another version of this program
-                    raise TokenForged from None
+                return encoded
         raise TokenForged
 
 
@@ -97,7 +119,8 @@ class _Generation:
         self.key_id = _mac(key, b"key id")[:1]
         self._key = key
         self._heads = {
-            letter: _VERSION + self.key_id + ledger_id.bytes + letter.encode() for letter in _LETTERS.values()
+            letter: _VERSION + self.key_id + ledger_id.bytes + letter.encode()
+            for letter in (*_LETTERS.values(), _ADVERTISER)
         }
 
     def mac(self, letter: str, encoded: bytes) -> bytes:

@@ -20,7 +20,7 @@ from infra.database import Connection
 CHANNEL: Final = "ledger_appended"
 """Where one notification a batch says that a ledger has grown; its payload is the ledger's id."""
 
-CATALOGUE: Final = "stream_id !~~ 'decision-%%' AND stream_id !~~ 'requests-%%'"
+CATALOGUE: Final = "stream_id !~~ 'decision-%%' AND stream_id !~~ 'requests-%%' AND stream_id !~~ 'conversion-%%'"
 """What tells the entries of commands, which make the catalogue, from those of traffic: the predicate of an index."""
 
 ENTRY_BYTES_MAX: Final = 60_000

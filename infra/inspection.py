@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from infra.accounts import Book
-from infra.recount import COUNTS, GROUP, PLACE, PLAYED, THING, Deliveries, Recount, add_playback
+from infra.recount import COUNTS, FURTHER, GROUP, PLACE, THING, VALUE, Deliveries, Recount, add_further
 from infra.verifier import Policy, Report, notes_in, parse_policy, verify_folder
 
 ACCOUNTS: Final = "accounts.beancount"
@@ -99,10 +99,10 @@ def inspect_folder(
             verify_folder(folder, policy, kept, report, each)
             recount.finish()
             recount.check_budgets(_rows(folder / BUDGETS, report))
-            said, played = recount.deliveries.beside(), recount.playback.beside()
-            _read_deliveries(folder / DELIVERIES, said, played, report)
+            said, further = recount.deliveries.beside(), recount.further.beside()
+            _read_deliveries(folder / DELIVERIES, said, further, report)
             recount.check_deliveries(said)
-            recount.check_playback(played)
+            recount.check_further(further)
             accounts.finish(recount.campaigns.values())
     except OSError as error:
         raise Unreadable(folder, f"{error.filename}: {error.strerror}") from error
@@ -149,14 +149,14 @@ def _rows(path: Path, report: Report) -> Iterator[Mapping[str, Any]]:
                 report.wrong("reports", f"line {number} of {path.name} is no row")
 
 
-def _read_deliveries(path: Path, said: Deliveries, played: Deliveries, report: Report) -> None:
+def _read_deliveries(path: Path, said: Deliveries, further: Deliveries, report: Report) -> None:
     """Add the deliveries that a file says, a line for each hour, place and so on, in the order of its lines."""
     last: tuple[str, ...] = ()
     for number, row in enumerate(_rows(path, report), 1):
         report.checked["reports"] += 1
         key = tuple(text for name in LINE if type(text := row.get(name)) is str)
         counts = [count for name in COUNTS if type(count := row.get(name)) is int]
-        rest = [count for name in PLAYED if type(count := row.get(name)) is int]
+        rest = [count for name in (*FURTHER, VALUE) if type(count := row.get(name)) is int]
         lacking = {*LINE, *COUNTS} - row.keys()
         if lacking or len(key) + len(counts) + len(rest) != len(row):
             report.wrong("reports", f"line {number} of {path.name} is no line of the report")
@@ -166,7 +166,7 @@ def _read_deliveries(path: Path, said: Deliveries, played: Deliveries, report: R
             named = dict(zip(LINE, key, strict=True)) | {"day": key[0][:10]}
             group = tuple(named[name] for name in GROUP)
             said.add(group, key[0][:13], [named[name] for name in PLACE], counts)
-            add_playback(played, group, key[0][:13], row)
+            add_further(further, group, key[0][:13], row)
             last = key
 
 

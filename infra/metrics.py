@@ -11,7 +11,7 @@ REQUESTS: Final = Counter("ledger_http_requests", "HTTP requests answered.", ["o
 REQUEST_SECONDS: Final = Histogram("ledger_http_request_seconds", "Time to answer.", ["operation"], buckets=_SECONDS)
 DECISIONS: Final = Counter("ledger_decisions", "Placements asked for, by what they got.", ["outcome"])
 BEACONS: Final = Counter(
-    "ledger_beacons", "Impressions, views, playback and clicks reported, by outcome.", ["kind", "outcome"]
+    "ledger_beacons", "Impressions, views, playback, clicks and conversions, by outcome.", ["kind", "outcome"]
 )
 BATCH_EVENTS: Final = Histogram(
     "ledger_batch_events", "Events appended in one commit.", buckets=(1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000)

@@ -29,7 +29,8 @@ PLAYBACK: Final = {
     "complete_recorded": 8,
     "error_recorded": 9,
 }
-DELIVERIES: Final = {"impression_recorded": 1, "view_recorded": 2, "click_recorded": 3, **PLAYBACK}
+CONVERSION: Final = "conversion_recorded"
+DELIVERIES: Final = {"impression_recorded": 1, "view_recorded": 2, "click_recorded": 3, **PLAYBACK, CONVERSION: 10}
 TYPES: Final = {
     *DELIVERIES,
     *("advertiser_created", "advertiser_changed", "funds_deposited", "funds_withdrawn"),
@@ -54,8 +55,11 @@ THING: Final = ("campaign_id", "creative_id", "advertiser_id", "slot_id")
 GROUP: Final = ("day", *THING, "currency", "reason")
 PLACE: Final = ("country", "region", "city")
 COUNTS: Final = ("impressions", "views", "clicks", "spent_micros")
-PLAYED: Final = {kind.replace("_recorded", "s"): kind for kind in PLAYBACK}
-"""The types of what players report, by the names under which reports count them."""
+FURTHER: Final = {kind.replace("_recorded", "s"): kind for kind in (*PLAYBACK, CONVERSION)}
+"""The types of what players and advertisers report, by the names under which reports count them."""
+
+VALUE: Final = "conversion_micros"
+"""Under what reports say what conversions are worth."""
 
 INVALID: Final = 16
 """How far the numbers of invalid deliveries are from those of valid ones."""
@@ -104,11 +108,12 @@ def _is_invalid(event: Mapping[str, Any]) -> bool:
     return (event.get("reason") or "").startswith("invalid:")
 
 
-def add_playback(said: Deliveries, group: Group, hour: str, row: Mapping[str, Any]) -> None:
-    """Add what players reported, as a row of a report says it; what is not there was not reported."""
-    for name, kind in PLAYED.items():
-        if count := row.get(name):
-            said.add((*group, kind), hour, [row[place] for place in PLACE], [count])
+def add_further(said: Deliveries, group: Group, hour: str, row: Mapping[str, Any]) -> None:
+    """Add what players and advertisers reported, as a row of a report says it; what is not there was not reported."""
+    for name, kind in FURTHER.items():
+        value = row.get(VALUE, 0) if kind == CONVERSION else 0
+        if (count := row.get(name, 0)) or value:
+            said.add((*group, kind), hour, [row[place] for place in PLACE], [count, value])
 
 
 class Streams:
@@ -167,7 +172,7 @@ class Recount:
         self.funds: dict[str, dict[str, Any]] = {}
         self.deliveries = Deliveries(urandom(32))
         self.requests = self.deliveries.beside()
-        self.playback = self.deliveries.beside()
+        self.further = self.deliveries.beside()
         self._report = report
         self._streams = Streams()
         self._time = datetime.min.replace(tzinfo=UTC)
@@ -229,9 +234,9 @@ class Recount:
         """Compare deliveries with what the entries lead to, also the hours and places in each group."""
         self._compare("deliveries", said, self.deliveries)
 
-    def check_playback(self, said: Deliveries) -> None:
-        """Compare what players reported with what the entries lead to, also the hours and places in each group."""
-        self._compare("playback", said, self.playback)
+    def check_further(self, said: Deliveries) -> None:
+        """Compare what players and advertisers reported with what the entries lead to, also the hours and places."""
+        self._compare("playback and conversions", said, self.further)
 
     def check_requests(self, said: Deliveries) -> None:
         """Compare what slots asked for with what the entries lead to, also the hours and countries in each group."""
@@ -276,8 +281,11 @@ class Recount:
         counts = (kind == 1, kind == 2, kind == 3, spent)  # noqa: PLR2004  the kinds are numbered in DELIVERIES
         place = [event.get(name) or "" for name in PLACE]
         self.deliveries.add(group, hour, place, counts)
-        if event["type"] in PLAYBACK:
-            self.playback.add((*group, event["type"]), hour, place, [1])
+        if kind > DELIVERIES["click_recorded"]:
+            value = event["value_micros"] if event["type"] == CONVERSION else 0
+            if type(value) is not int:
+                raise TypeError(value)
+            self.further.add((*group, event["type"]), hour, place, [1, value])
         campaign = self.campaigns.get(event["campaign_id"])
         if campaign is None:
             if billed:

@@ -67,7 +67,9 @@ events = Table(
         "ix_events_catalogue",
         "ledger_id",
         "position",
-        postgresql_where=text("stream_id !~~ 'decision-%' AND stream_id !~~ 'requests-%'"),
+        postgresql_where=text(
+            "stream_id !~~ 'decision-%' AND stream_id !~~ 'requests-%' AND stream_id !~~ 'conversion-%'"
+        ),
     ),
     Index("ix_events_requests", "ledger_id", "position", postgresql_where=text("stream_id ~~ 'requests-%'")),
     comment="The log. `entry` is the exact JSON text that is hashed; the other columns repeat it for indexing.",

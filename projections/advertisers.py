@@ -41,12 +41,12 @@ advertisers = Table(
     Column("email", Text),
     Column("phone", Text),
     Column("status", Text, nullable=False),
-    Column("attribution_window", JSONB, nullable=False),
-    Column("click_id_parameter", Text),
     Column("currency", Text),
     Column("funds_micros", BigInteger),
     Column("legal_hold", Text),
     Column("erased_at", DateTime(timezone=True)),
+    Column("attribution_window", JSONB, nullable=False),
+    Column("click_id_parameter", Text),
     comment="Read model: advertisers as they stand.",
 )
 

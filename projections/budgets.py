@@ -137,7 +137,8 @@ class BudgetReport(Struct, frozen=True, kw_only=True):
 
 
 KEY: Final = f"""
-    CASE WHEN stream_id LIKE 'decision-%%' AND entry #>> '{{event,campaign_id}}' IS NOT NULL
+    CASE WHEN (stream_id LIKE 'decision-%%' OR stream_id LIKE 'conversion-%%')
+        AND entry #>> '{{event,campaign_id}}' IS NOT NULL
     THEN '{CAMPAIGN.thing}-' || (entry #>> '{{event,campaign_id}}') ELSE stream_id END
 """
 
@@ -151,7 +152,7 @@ _COMMANDS: Final = f"""
 _CUT: Final = Cut(
     '"creative_id":',
     '"price_micros":',
-    """before LIKE '%%"type":%%' AND before LIKE '%%"campaign_id":%%' AND after LIKE '%%"billed":%%'""",
+    """before LIKE '%%"type":%%' AND before LIKE '%%"campaign_id":%%' AND rest LIKE '%%"billed":%%"reason":%%'""",
 )
 # In every time zone a day begins at a full quarter of an hour of UTC; a campaign may move from one zone to another.
 _TEXT_BY: Final = (

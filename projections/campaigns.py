@@ -84,9 +84,9 @@ campaigns = Table(
     Column("device_types", JSONB, nullable=False),
     Column("domains", JSONB, nullable=False),
     Column("excluded_domains", JSONB, nullable=False),
-    Column("key_values", JSONB, nullable=False),
     Column("time_slots", JSONB, nullable=False),
     Column("weekdays", JSONB, nullable=False),
+    Column("key_values", JSONB, nullable=False),
     Column("time_basis", Text, nullable=False),
     comment="Read model: campaigns as they stand.",
 )

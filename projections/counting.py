@@ -14,11 +14,15 @@ from psycopg.rows import DictRow
 from sqlalchemy import Table
 
 from domain.delivery import EVENT_OF, PLAYBACK
-from domain.events import ClickRecorded, Event, ImpressionRecorded, ViewRecorded
+from domain.events import ClickRecorded, ConversionRecorded, Event, ImpressionRecorded, ViewRecorded
 from infra import clock
 from infra.database import Connection
 
-DELIVERIES: Final = (ImpressionRecorded, ViewRecorded, ClickRecorded, *(EVENT_OF[kind] for kind in PLAYBACK))
+DELIVERIES: Final = (
+    *(ImpressionRecorded, ViewRecorded, ClickRecorded),
+    *(EVENT_OF[kind] for kind in PLAYBACK),
+    ConversionRecorded,
+)
 
 GROUPED_IN_MEMORY: Final = "64MB"
 """What PostgreSQL takes to group a range of 200,000 deliveries without files, twice that for hashes."""
@@ -137,7 +141,8 @@ def tag(kind: type[Event]) -> str:
 class Cut(NamedTuple):
     """What is left out of the text of an event, so that more of them are the same: from one name up to another.
 
-    `safe` tells from the texts before it, of it (`cut`) and after it that nothing is left out that counts.
+    So is the basis of a decision, which stands last. `safe` tells from the texts before the cut, of it and between it
+    and the basis (`rest`) that nothing is left out that counts.
     """
 
     start: str
@@ -152,10 +157,11 @@ _TEXTS: Final = """
     SELECT position, recorded_at,
         CASE WHEN occurred LIKE '%%Z' THEN left(occurred, 13) || ':00Z'
             WHEN occurred <> '' THEN occurred ELSE entry::json ->> 'occurred_at' END COLLATE "C" AS occurred,
-        CASE WHEN after = event_end || '}}' AND {safe} THEN before || '{end}' || event_end || '}'
+        CASE WHEN (after = rest || '}}' OR after LIKE '%%,"basis":{%%') AND {safe} THEN before || '{end}' || rest || '}'
             ELSE (entry::json -> 'event')::text END COLLATE "C" AS event
     FROM (
-        SELECT position, recorded_at, entry, occurred, before, cut, after, split_part(after, '}', 1) AS event_end
+        SELECT position, recorded_at, entry, occurred, before, cut, after,
+            split_part(split_part(after, '}', 1), ',"basis":{', 1) AS rest
         FROM (
             SELECT position, recorded_at, entry,
                 split_part(split_part(entry, '"occurred_at":"', 2), '"', 1) AS occurred,
@@ -187,13 +193,17 @@ _COUNTED: Final = """
         coalesce(sum(n) FILTER (WHERE event.type = 'click_recorded' AND {counts}), 0) AS clicks,
         coalesce(sum(n) FILTER (WHERE event.type = 'click_recorded' AND billed), 0) AS billed_clicks,
         {playback},
+        coalesce(sum(n) FILTER (WHERE event.type = 'conversion_recorded'), 0) AS conversions,
+        coalesce(sum(value_micros::numeric * n) FILTER (WHERE event.type = 'conversion_recorded'), 0)
+            AS conversion_micros,
         CASE WHEN bool_and(event.type IS NOT NULL AND billed IS NOT NULL AND price_micros IS NOT NULL)
             THEN sum(CASE WHEN billed THEN price_micros::numeric * n ELSE 0 END) END AS spent_micros
     FROM (
         SELECT {text_by}, event, count(*) AS n, max(position) AS position, max(recorded_at) AS recorded_at
         FROM ({texts}) AS texts GROUP BY {text_group}
     ) AS grouped,
-        json_to_record(grouped.event::json) AS event (type text, {fields}, price_micros bigint, billed boolean)
+        json_to_record(grouped.event::json) AS event (type text, {fields}, price_micros bigint, billed boolean,
+            value_micros bigint)
     GROUP BY {group_by}
 """
 

@@ -49,8 +49,6 @@ creatives = Table(
     Column("width", Integer),
     Column("height", Integer),
     Column("duration_seconds", Integer),
-    Column("mime_type", Text),
-    Column("bit_rate_kbps", Integer),
     Column("alt_text", Text, nullable=False),
     Column("click_url", Text, nullable=False),
     Column("start_date", Date),
@@ -62,6 +60,8 @@ creatives = Table(
     Column("weight", Integer, nullable=False),
     Column("max_views", BigInteger),
     Column("content_rating", JSONB, nullable=False),
+    Column("mime_type", Text),
+    Column("bit_rate_kbps", Integer),
     Column("media_file", Text),
     comment="Read model: creatives as they stand.",
 )

@@ -22,6 +22,9 @@ KEY: Final = "stream_id"
 PLAYED: Final = tuple(f"{kind}s" for kind in PLAYBACK)
 """The columns of what players report."""
 
+FURTHER: Final = (*PLAYED, "conversions", "conversion_micros")
+"""Beside them, the columns of what clicks led to, and of what that is worth to the advertiser."""
+
 deliveries = Table(
     "deliveries",
     metadata,
@@ -40,7 +43,7 @@ deliveries = Table(
     Column("views", BigInteger, nullable=False),
     Column("clicks", BigInteger, nullable=False),
     Column("spent_micros", BigInteger, nullable=False),
-    *(Column(name, BigInteger, nullable=False, server_default="0") for name in PLAYED),
+    *(Column(name, BigInteger, nullable=False, server_default="0") for name in FURTHER),
     comment="Read model: deliveries by the hour (UTC) they occurred in. reason: why unbilled, empty when billed.",
 )
 
@@ -70,6 +73,8 @@ class DeliveryRow(Struct, frozen=True, kw_only=True, omit_defaults=True):
     third_quartiles: int = 0
     completes: int = 0
     errors: int = 0
+    conversions: int = 0
+    conversion_micros: int = 0
 
 
 class DeliveryReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -77,8 +82,9 @@ class DeliveryReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Impressions, views, clicks and `progress` are net: valid. Gross is with those that are invalid, which are told by
     their reasons, as is what was valid and not billed. `progress` says how often players reported each point of video
-    and audio, and the rate how many of the started were completed. Where nothing was delivered there is no currency.
-    Requests are creatives asked for; fills are those that were found.
+    and audio, and the rate how many of the started were completed. `conversions` are those attributed to
+    clicks, worth `conversion_micros` to the advertiser; others are `unattributed` for a reason. Where nothing was
+    delivered there is no currency. Requests are creatives asked for; fills are those that were found.
     """
 
     hour: datetime | None = None
@@ -108,6 +114,10 @@ class DeliveryReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     spent_micros: int
     progress: dict[str, int]
     completion_rate: float
+    conversions: int
+    unattributed: dict[str, int]
+    conversion_rate: float
+    conversion_micros: int
     requests: int | None = None
     fills: int | None = None
     fill_rate: float | None = None
@@ -115,9 +125,13 @@ class DeliveryReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 _KEY: Final = ("hour", "campaign_id", "creative_id", "advertiser_id", "slot_id", "country", "region", "city")
-_COLUMNS: Final = (*_KEY, "currency", "reason", *("impressions", "views", "clicks", "spent_micros"), *PLAYED)
+_COLUMNS: Final = (*_KEY, "currency", "reason", *("impressions", "views", "clicks", "spent_micros"), *FURTHER)
 
-_CUT: Final = Cut('"viewer":', '"currency":', "cut NOT LIKE '%%:%%'")
+_CUT: Final = Cut(
+    '"viewer":',
+    '"currency":',
+    """cut NOT LIKE '%%:%%' AND rest LIKE '%%"price_micros":%%"billed":%%"reason":%%'""",
+)
 _FIELDS: Final = """
     campaign_id uuid, creative_id uuid, advertiser_id uuid, slot_id uuid, country text, region text, city text,
     currency text, reason text
@@ -134,7 +148,7 @@ _TOLD: Final = f"""
         %(hour)s::timestamptz[], %(campaign_id)s::uuid[], %(creative_id)s::uuid[], %(advertiser_id)s::uuid[],
         %(slot_id)s::uuid[], %(country)s::text[], %(region)s::text[], %(city)s::text[], %(currency)s::text[],
         %(reason)s::text[], %(impressions)s::bigint[], %(views)s::bigint[], %(clicks)s::bigint[],
-        %(spent_micros)s::bigint[], {", ".join(f"%({name})s::bigint[]" for name in PLAYED)}
+        %(spent_micros)s::bigint[], {", ".join(f"%({name})s::bigint[]" for name in FURTHER)}
     )
 """
 
@@ -147,9 +161,9 @@ _ADD: Final = """
         views = deliveries.views + EXCLUDED.views,
         clicks = deliveries.clicks + EXCLUDED.clicks,
         spent_micros = deliveries.spent_micros + EXCLUDED.spent_micros,
-        {played}
+        {further}
 """
-_PLAYED: Final = ", ".join(f"{name} = deliveries.{name} + EXCLUDED.{name}" for name in PLAYED)
+_ADDED: Final = ", ".join(f"{name} = deliveries.{name} + EXCLUDED.{name}" for name in FURTHER)
 
 
 async def tally(connection: Connection, span: Span) -> Mapping[str, str | None]:
@@ -161,13 +175,13 @@ async def tally(connection: Connection, span: Span) -> Mapping[str, str | None]:
 async def add(connection: Connection, ledger_id: UUID, counts: Mapping[str, str | None]) -> None:
     """Add what a range comes to."""
     if counts["hour"] is not None:
-        statement = _ADD.format(columns=", ".join(_COLUMNS), lines=_TOLD, played=_PLAYED)
+        statement = _ADD.format(columns=", ".join(_COLUMNS), lines=_TOLD, further=_ADDED)
         await connection.execute(statement.encode(), {"ledger_id": ledger_id, **counts})
 
 
 async def count(connection: Connection, span: Span) -> None:
     """Add what a range comes to, in one statement."""
-    statement = _ADD.format(columns=", ".join(_COLUMNS), lines=_lines(span), played=_PLAYED)
+    statement = _ADD.format(columns=", ".join(_COLUMNS), lines=_lines(span), further=_ADDED)
     await connection.execute(statement.encode(), parameters(span))
 
 
@@ -211,7 +225,7 @@ def compose(ledger_id: UUID, query: DeliveryQuery) -> Select[tuple[object, ...]]
             func.sum(table.c.clicks).label("clicks"),
             func.sum(table.c.clicks).filter(billed).label("billed_clicks"),
             func.sum(table.c.spent_micros).label("spent_micros"),
-            *(func.sum(table.c[name]).label(name) for name in PLAYED),
+            *(func.sum(table.c[name]).label(name) for name in FURTHER),
         )
         .where(table.c.ledger_id == ledger_id, *_conditions(query))
         .group_by(*dimensions, table.c.currency, table.c.reason)
@@ -222,6 +236,7 @@ def compose(ledger_id: UUID, query: DeliveryQuery) -> Select[tuple[object, ...]]
     impressions, clicks = (_total(inner.c[name], ~invalid) for name in ("impressions", "clicks"))
     played = {kind: _total(inner.c[f"{kind}s"], ~invalid) for kind in PLAYBACK}
     progress = (each for kind, total in played.items() for each in (literal(kind), func.nullif(total, 0)))
+    conversions = _total(inner.c.conversions, inner.c.reason == BILLED)
     completed = cast(played["complete"], Double) / func.nullif(played["start"], 0)
 
     def by_reason(name: str, *which: ColumnElement[bool]) -> ColumnElement[object]:
@@ -250,6 +265,10 @@ def compose(ledger_id: UUID, query: DeliveryQuery) -> Select[tuple[object, ...]]
             _total(inner.c.spent_micros).label("spent_micros"),
             func.jsonb_strip_nulls(func.jsonb_build_object(*progress)).label("progress"),
             func.coalesce(completed, 0).label("completion_rate"),
+            conversions.label("conversions"),
+            by_reason("conversions", inner.c.reason != BILLED).label("unattributed"),
+            func.coalesce(cast(conversions, Double) / func.nullif(clicks, 0), 0).label("conversion_rate"),
+            _total(inner.c.conversion_micros, inner.c.reason == BILLED).label("conversion_micros"),
         )
         .group_by(*outer, inner.c.currency)
         .order_by(*outer, inner.c.currency)

@@ -18,7 +18,7 @@ from domain.merkle import HASH_BYTES, TILE_HASHES
 from infra import tiles, tree
 from infra.database import Connection, composed
 from infra.event_log import Recorded, decode_entry, read_head
-from infra.recount import COUNTS, DELIVERIES, GROUP, PLACE, Recount, add_playback
+from infra.recount import COUNTS, DELIVERIES, GROUP, PLACE, Recount, add_further
 from infra.verifier import Policy, Report, Signed, Tree, signed_trees
 from projections import budgets, campaigns, delivery, history, requests
 from projections.budgets import SpendingRow
@@ -244,16 +244,16 @@ class _Inspection:
                     self._report.wrong("read models", detail, expected.get("position"))
 
     async def _compare_deliveries(self) -> None:
-        said, played = self._recount.deliveries.beside(), self._recount.playback.beside()
+        said, further = self._recount.deliveries.beside(), self._recount.further.beside()
         async with self._connection.cursor(name="deliveries") as cursor:
             await cursor.execute(_READ_DELIVERIES, (self._ledger_id,))
             async for row in cursor:
                 row["day"] = row["hour"][:10]
                 group = tuple(str(row[name]) for name in GROUP)
                 said.add(group, row["hour"], [row[name] for name in PLACE], [row[name] for name in COUNTS])
-                add_playback(played, group, row["hour"], row)
+                add_further(further, group, row["hour"], row)
         self._recount.check_deliveries(said)
-        self._recount.check_playback(played)
+        self._recount.check_further(further)
 
     async def _compare_requests(self) -> None:
         said = self._recount.requests.beside()

@@ -27,7 +27,7 @@ from domain.pacing import Pace
 from domain.precedence import paced
 from domain.slot import SLOT, Slot
 from domain.tally import Tally
-from domain.terms import SlotTerms
+from domain.terms import AdvertiserTerms, SlotTerms
 from infra import clock
 from infra.batch import Leasing
 from infra.commit import worker_channel
@@ -100,6 +100,11 @@ class Serving:
         """Return what a slot is, also when it is not active any more; None when it is unknown."""
         slot = self._slots.get(slot_id)
         return None if slot is None else slot.terms
+
+    def advertiser(self, advertiser_id: UUID) -> AdvertiserTerms | None:
+        """Return what an advertiser is, its contact as the log has it; None when it is unknown."""
+        advertiser = self._advertisers.get(advertiser_id)
+        return None if advertiser is None else advertiser.terms
 
     def creative(self, creative_id: UUID) -> Creative | None:
         """Return a creative as it stands, also when it is not served any more; None when it is unknown."""

@@ -34,12 +34,12 @@ slots = Table(
     Column("max_rating", Text, nullable=False),
     Column("hold_seconds", Integer, nullable=False),
     Column("token_seconds", Integer, nullable=False),
-    Column("traffic", Text, nullable=False),
-    Column("click_without_impression", Text, nullable=False),
     Column("status", Text, nullable=False),
     Column("keys", JSONB, nullable=False),
     Column("refresh_seconds", Integer),
     Column("closable", Boolean, nullable=False),
+    Column("traffic", Text, nullable=False),
+    Column("click_without_impression", Text, nullable=False),
     comment="Read model: slots as they stand.",
 )
 

@@ -18,6 +18,7 @@ from domain.events import (
     CampaignChanged,
     CampaignCreated,
     ClickRecorded,
+    ConversionRecorded,
     DeliveryRecorded,
     ImpressionRecorded,
     RequestsTallied,
@@ -29,7 +30,7 @@ from infra.event_log import Recorded, decode_entry
 from infra.inspection import ACCOUNTS, BUDGETS, DELIVERIES
 from projections import advertisers, budgets, campaigns, creatives, delivery, history, requests, slots
 from projections.budgets import SpendingRow, Spent
-from projections.delivery import BILLED, PLAYED, DeliveryRow
+from projections.delivery import BILLED, FURTHER, DeliveryRow
 from projections.requests import RequestRow
 from projections.rows import ReadModel, subject_of
 
@@ -69,11 +70,14 @@ class Deliveries:
         if sums is None:
             if len(self._lines) >= LINES_IN_MEMORY_MAX:
                 self._put_away()
-            sums = self._lines[key] = [0] * len((*COUNTS, *PLAYED))
+            sums = self._lines[key] = [0] * len((*COUNTS, *FURTHER))
         for at, name in enumerate(COUNTS):
             sums[at] += getattr(spent, name)
         if (place := _PLACE_OF.get(type(event))) is not None:
             sums[place] += 1
+        if isinstance(event, ConversionRecorded):
+            sums[-2] += 1
+            sums[-1] += event.value_micros
 
     def rows(self) -> Iterator[DeliveryRow]:
         """Yield the rows of the read model, in the order of its key; that can be done once."""

@@ -47,6 +47,7 @@ PUBLIC: Final = {
     "record_view",
     "record_click",
     "record_playback",
+    "record_conversion",
     "live",
     "ready",
     "metrics",

@@ -361,6 +361,7 @@ _FIELDS_BY_BEGINNING_OF_TAG: Final[Mapping[str, Fields]] = {
     "impression": DELIVERY | {"basis": bases},
     **dict.fromkeys(("view", "click"), DELIVERY),
     **dict.fromkeys(("start", "first", "midpoint", "third", "complete"), DELIVERY),
+    "conversion": DELIVERY | {"decision_id": st.uuids(), "value_micros": micros},
     "error": DELIVERY | {"code": NONE | st.integers(100, 999)},
 }
 

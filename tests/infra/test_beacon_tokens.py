@@ -3,7 +3,7 @@
 import base64
 import re
 from hashlib import blake2b
-from typing import Final, get_args
+from typing import Final
 from uuid import UUID
 
 import pytest
@@ -13,7 +13,7 @@ from msgspec import msgpack, structs
 
 from domain.basis import Basis, Facts
 from domain.budget import DeliveryKind
-from domain.delivery import Ticket
+from domain.delivery import EVENT_OF, Ticket
 from domain.explanation import BASIS_BYTES_MAX
 from domain.values import MICROS_MAX, Pricing
 from infra.beacon_tokens import TOKEN_CHARACTERS_MAX, BeaconTokens, TokenForged
@@ -21,7 +21,7 @@ from infra.clock import fresh_id
 from infra.ledger_keys import LedgerKeys
 from tests.domain.strategies import bases
 
-KINDS: Final[tuple[DeliveryKind, ...]] = get_args(DeliveryKind)
+KINDS: Final[tuple[DeliveryKind, ...]] = tuple(EVENT_OF)
 ALPHABET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 CURRENT, PREVIOUS, FOREIGN = b"c" * 32, b"p" * 32, b"f" * 32
 LEDGER: Final = fresh_id()
@@ -133,11 +133,26 @@ def test_the_longest_ticket_fits() -> None:
     long = "\U0001f6b6" * 100
     pricing = Pricing(model="flat", price_micros=MICROS_MAX)
     promised = structs.replace(ticket(), region=long, city=long, expires_at=2**40, pricing=pricing)
-    basis = Basis(position=2**50, facts=Facts(domain="a" * (BASIS_BYTES_MAX - 34)))
+    basis = Basis(position=2**50, facts=Facts(domain="a" * (BASIS_BYTES_MAX - 36)))
     assert len(msgpack.encode(basis)) == BASIS_BYTES_MAX
     impression, _, click = TOKENS.sign_all(promised, basis)
     assert TOKENS.verify(impression) == ("impression", structs.replace(promised, basis=basis))
     assert TOKENS.verify(click) == ("click", promised)
+
+
+def test_an_advertiser_has_a_token_of_its_own() -> None:
+    """An advertiser's token says whose it is, also after a rotation; it is none of a decision's, nor are they one."""
+    advertiser_id = fresh_id()
+    token = TOKENS.sign_advertiser(advertiser_id)
+    assert TOKENS.verify_advertiser(token) == advertiser_id
+    assert tokens(FOREIGN, CURRENT).verify_advertiser(token) == advertiser_id
+    assert refused(token)
+    others = [f"{kind}{token[1:]}" for kind in "ivc"] + [f"x{TOKEN[1:]}", TOKEN, token[:-1], token + "A", "x", ""]
+    others += [by_hand(CURRENT, encoded, "x") for encoded in (b"", bytes(15), bytes(17))]
+    assert [other for other in others if not refused(other)] == [TOKEN]
+    for foreign in (*others, TOKENS.sign("impression", ticket()), tokens(FOREIGN).sign_advertiser(advertiser_id)):
+        with pytest.raises(TokenForged):
+            TOKENS.verify_advertiser(foreign)
 
 
 def test_every_key_of_two_generations_verifies() -> None:

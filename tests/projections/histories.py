@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
+from msgspec import UNSET
 
 from domain import advertiser, campaign
 from domain.advertiser import ADVERTISER, CreateAdvertiser
@@ -20,9 +21,11 @@ from domain.errors import Refusal
 from domain.events import (
     AdvertiserCreated,
     CampaignCreated,
-    DeliveryEvent,
+    ConversionRecorded,
+    DeliveryRecorded,
     Entry,
     Event,
+    ImpressionRecorded,
 )
 from domain.slot import SLOT, CreateSlot
 from infra.database import Connection
@@ -91,6 +94,7 @@ LIVES: Final[dict[str, SearchStrategy[Life]]] = {
 """Lives of each kind of thing, from its creation on, with all that its decider let happen."""
 
 _FEW: Final = st.sampled_from([UUID(int=1), UUID(int=2)])
+_RULES: Final = st.sampled_from([UNSET, 1])
 _PLACES: Final = st.sampled_from([None, "216", "217"])
 _COMMON: Final[strategies.Fields] = {
     "campaign_id": st.sampled_from(CAMPAIGN_IDS),
@@ -102,17 +106,33 @@ _COMMON: Final[strategies.Fields] = {
         [None, "6sJ1BvFh0tWc8cG7rjLxkA", '"viewer":', 'a","currency":"XXX","billed":true,', "\\ü:"]
     ),
 }
-delivery_events: Final[SearchStrategy[DeliveryEvent]] = evenly(
+delivery_events: Final[SearchStrategy[DeliveryRecorded]] = evenly(
     *(
         st.builds(kind, **_COMMON, billed=st.just(reason is None), reason=st.just(reason))
         for kind in EVENT_OF.values()
         for reason in (None, "late", "over_budget", "invalid:crawler")
-    )
+    ),
+    *(
+        st.builds(
+            ImpressionRecorded, **_COMMON, billed=st.just(True), reason=st.none(), rules=_RULES, basis=strategies.bases
+        )
+        for _ in range(4)
+    ),
+    *(
+        st.builds(
+            ConversionRecorded,
+            **_COMMON | {"price_micros": st.just(0), "decision_id": _FEW, "value_micros": st.integers(0, 5_000)},
+            billed=st.just(reason is None),
+            reason=st.just(reason),
+            rules=_RULES,
+        )
+        for reason in (None, "late", "invalid:prefetch")
+    ),
 )
 _steps: Final = st.integers(0, 40_000).map(lambda seconds: timedelta(seconds=seconds))
 
 
-def _traffic(events: list[DeliveryEvent], steps: list[timedelta], claims: list[timedelta]) -> list[Recorded]:
+def _traffic(events: list[Any], steps: list[timedelta], claims: list[timedelta]) -> list[Recorded]:
     recorded = []
     at = datetime(2026, 3, 8, 22, 30, tzinfo=UTC)
     for number, (event, step, claim) in enumerate(zip(events, steps, claims, strict=False), start=3):

@@ -1,9 +1,10 @@
 """The delivery report: every delivery in exactly one line, whatever the lines are grouped by."""
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import combinations
-from typing import Any, get_args
+from typing import Any, Final, get_args
 from uuid import UUID
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from domain.delivery import EVENT_OF, PLAYBACK
-from domain.events import ClickRecorded, ImpressionRecorded, ViewRecorded
+from domain.events import ClickRecorded, ConversionRecorded, DeliveryRecorded, ImpressionRecorded, ViewRecorded
 from domain.values import MICROS_MAX
 from infra.database import Connection, Pool
 from infra.event_log import Recorded
@@ -37,11 +38,16 @@ BILLED = ImpressionRecorded(
     billed=True,
 )
 REQUIRED = ("type", "campaign_id", "creative_id", "advertiser_id", "slot_id", "currency", "price_micros", "billed")
-KINDS = {"impressions": ImpressionRecorded, "views": ViewRecorded, "clicks": ClickRecorded}
+KINDS: Final[Mapping[str, type[DeliveryRecorded]]] = {
+    "impressions": ImpressionRecorded,
+    "views": ViewRecorded,
+    "clicks": ClickRecorded,
+}
 MEASURES = (
     *("impressions", "billed_impressions", "unbilled", "gross_impressions", "invalid"),
     *("views", "gross_views", "invalid_views"),
     *("clicks", "billed_clicks", "unbilled_clicks", "gross_clicks", "invalid_clicks", "spent_micros"),
+    *("conversions", "unattributed", "conversion_micros"),
 )
 
 
@@ -70,7 +76,7 @@ def counted(deliveries: list[Recorded], group_by: tuple[Dimension, ...]) -> dict
 
 
 def _measured(events: list[Any]) -> dict[str, Any]:
-    gross = {name: [event for event in events if type(event) is kind] for name, kind in KINDS.items()}
+    gross = {name: [event for event in events if isinstance(event, kind)] for name, kind in KINDS.items()}
     net = {name: [event for event in found if not _is_invalid(event)] for name, found in gross.items()}
     impressions, clicks = net["impressions"], net["clicks"]
     return {
@@ -87,12 +93,24 @@ def _measured(events: list[Any]) -> dict[str, Any]:
         "unbilled_clicks": dict(Counter(event.reason for event in clicks if not event.billed)),
         "spent_micros": sum(event.price_micros for event in events if event.billed),
         "ctr": len(clicks) / len(impressions) if impressions else 0,
+        **_converted(events, len(clicks)),
         **_played([event for event in events if not _is_invalid(event)]),
     }
 
 
 def _is_invalid(event: Any) -> bool:
     return bool(event.reason) and event.reason.startswith("invalid:")
+
+
+def _converted(events: list[Any], clicks: int) -> dict[str, Any]:
+    conversions = [event for event in events if isinstance(event, ConversionRecorded)]
+    attributed = [event for event in conversions if event.reason is None]
+    return {
+        "conversions": len(attributed),
+        "unattributed": dict(Counter(event.reason for event in conversions if event.reason is not None)),
+        "conversion_micros": sum(event.value_micros for event in attributed),
+        "conversion_rate": len(attributed) / clicks if clicks else 0,
+    }
 
 
 def _played(events: list[Any]) -> dict[str, Any]:
@@ -108,7 +126,7 @@ def lines(found: list[DeliveryReport], group_by: tuple[Dimension, ...]) -> dict[
     names = [name if name in {"hour", "day", "country", "region", "city"} else f"{name}_id" for name in group_by]
     return {
         (*(getattr(line, name) for name in names), line.currency): {
-            name: getattr(line, name) for name in (*MEASURES, "ctr", "progress", "completion_rate")
+            name: getattr(line, name) for name in (*MEASURES, "ctr", "conversion_rate", "progress", "completion_rate")
         }
         for line in found
     }
