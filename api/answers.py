@@ -44,14 +44,17 @@ class Ad(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class PlacementDecision(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What one placement gets; why it gets less than it asked for, if so."""
+    """What one placement gets; why it gets less than it asked for, if so.
+
+    Explanations are only there where they were asked for: one for each creative that it would get, or else for none.
+    """
 
     placement_id: str
     ads: list[Ad]
     no_bid_reason: NoBidReason | None
     refresh_seconds: int | None = None
     closable: bool = False
-    explanation: Explanation | None = None
+    explanations: list[Explanation] = []
 
 
 class DecisionResponse(Struct, frozen=True, kw_only=True):

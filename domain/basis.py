@@ -17,7 +17,6 @@ class Facts(Struct, frozen=True, kw_only=True, omit_defaults=True):
     language: str | None = None
     device: DeviceType | None = None
     domain: str | None = None
-    page: str | None = None
     key_values: dict[str, tuple[str, ...]] = {}
     max_rating: Audience | None = None
     rating_system: RatingSystem | None = None

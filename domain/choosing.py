@@ -65,6 +65,7 @@ class Choosiness(NamedTuple):
     words: Callable[[AdRequest], Collection[str]]
     wanted: Mapping[str | None, int]
     avoided: Mapping[str, int]
+    heeded: frozenset[str | None]
 
 
 class Lineup(Struct, frozen=True, kw_only=True):
@@ -82,7 +83,7 @@ class Lineup(Struct, frozen=True, kw_only=True):
     by_place: Mapping[Place, int]
     by_excluded_place: Mapping[Place, int]
     beginnings: frozenset[int]
-    choosiness: tuple[Choosiness, ...]
+    choosiness: Mapping[str, Choosiness]
     by_key_value: Mapping[tuple[str, str], int]
     key_counts: tuple[int, ...]
     asked: frozenset[str]
@@ -180,7 +181,7 @@ def eligible(
     bits = _any_of(lineup.by_place, places_of(request.geo, lineup.beginnings))
     if lineup.by_excluded_place:
         bits &= ~_any_of(lineup.by_excluded_place, places_of(request.geo, lineup.beginnings))
-    for facet in lineup.choosiness:
+    for facet in lineup.choosiness.values():
         words = facet.words(request)
         bits &= facet.wanted.get(None, 0) | _any_of(facet.wanted, words)
         if facet.avoided:
@@ -272,7 +273,7 @@ def _lineup(slot: SlotTerms, of_shape: Iterable[Candidate]) -> Lineup:
         by_place=_bits(places(c.campaign.targeting) or (EVERYWHERE,) for c in candidates),
         by_excluded_place=_bits(places(c.campaign.excluded_targeting) for c in candidates),
         beginnings=frozenset().union(*(beginnings_of(c.campaign) for c in candidates)),
-        choosiness=tuple(_choosiness(candidates)),
+        choosiness=dict(_choosiness(candidates)),
         by_key_value=_bits(
             {(key, value) for key, values in c.campaign.key_values.items() for value in values} for c in candidates
         ),
@@ -323,13 +324,14 @@ def _campaign_cap(campaign: CampaignTerms) -> Cap | None:
     return Cap(views=campaign.max_view_count, seconds=window_seconds(campaign.max_view_duration))
 
 
-def _choosiness(candidates: Collection[Candidate]) -> Iterator[Choosiness]:
-    """Yield the respects in which any of the candidates chooses."""
+def _choosiness(candidates: Collection[Candidate]) -> Iterator[tuple[str, Choosiness]]:
+    """Yield the respects in which any of the candidates chooses, by name."""
     for facet in FACETS:
         wanted = _bits(facet.wanted(c.campaign) or (None,) for c in candidates)
         avoided = _bits(facet.avoided(c.campaign) for c in candidates)
         if avoided or any(word is not None for word in wanted):
-            yield Choosiness(facet.words, wanted, avoided)
+            heeded = frozenset((*wanted, *avoided))
+            yield facet.name, Choosiness(facet.words, wanted, avoided, heeded)
 
 
 def _agreeing(lineup: Lineup, key_values: Mapping[str, Collection[str]]) -> int:

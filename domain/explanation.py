@@ -5,7 +5,7 @@ what the viewer had seen, what the request said) is the basis, which travels wit
 impression, so that an explanation can be repeated years later, and is the same.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -17,11 +17,12 @@ from domain.ad_request import AdRequest, Blocked, Content, Device, Geo, Placemen
 from domain.advertiser import Advertiser
 from domain.basis import Basis, Facts
 from domain.campaign import Campaign
-from domain.choosing import Candidate, Lineup, Snapshot, index
+from domain.choosing import Candidate, Choosiness, K, Lineup, Snapshot, index
 from domain.creative import Creative
 from domain.errors import Refusal
-from domain.rules import RULES, Case, first_stop
+from domain.rules import NO_CREATIVE, RULES, Case, first_stop
 from domain.slot import Slot
+from domain.targeting import domain_of, lineage_of
 
 BITS_OUT_MAX: Final = 64
 BASIS_BYTES_MAX: Final = 360
@@ -76,10 +77,10 @@ class Chosen(Struct, frozen=True, kw_only=True):
 
 
 class KeptOut(Struct, frozen=True, kw_only=True):
-    """A creative that was not shown, and the first rule that kept it out."""
+    """A creative that was not shown, and the first rule that kept it out; or a campaign that has none."""
 
     campaign_id: UUID
-    creative_id: UUID
+    creative_id: UUID | None = None
     rule: str
     because: str
 
@@ -98,26 +99,36 @@ class Explanation(Struct, frozen=True, kw_only=True):
 def basis_of(
     snapshot: Snapshot,
     request: AdRequest,
-    placement: Placement,
+    lineup: Lineup,
     chosen: Candidate | None,
     out: Mapping[str, int],
     *,
     late_seconds: int,
 ) -> Basis:
-    """Return what a decision knew; `out` holds bitsets of those that a situation kept out."""
-    lineup = snapshot.lineups[placement.slot_id]
+    """Return what was known when a lineup's candidate, or none, was chosen.
+
+    `out` holds bitsets of those that a situation kept out.
+    """
     numbers = {}
     if any(out.values()):
         reach = _reach(lineup, chosen)
         numbers = {name: _numbers(bits & reach) for name, bits in out.items() if bits & reach}
-    facts = _facts(lineup, request)
     pace = snapshot.paces.get(chosen.campaign_id) if chosen and snapshot.paces else None
-    urgency = 1 if pace is None else pace.urgency
-    basis = Basis(position=snapshot.position, late_seconds=late_seconds, urgency=urgency, out=numbers, facts=facts)
-    is_long = sum(map(len, numbers.values())) > BITS_OUT_MAX or (
-        (numbers or facts) and len(msgspec.msgpack.encode(basis)) > BASIS_BYTES_MAX
+    return Basis(
+        position=snapshot.position,
+        late_seconds=late_seconds,
+        urgency=1 if pace is None else pace.urgency,
+        out=numbers,
+        facts=_facts(lineup, request),
     )
-    return Basis(position=snapshot.position, cut=True) if is_long else basis
+
+
+def kept(basis: Basis) -> Basis:
+    """Return a basis as it travels: if it is too long, cut."""
+    if not basis.out and basis.facts is None:
+        return basis
+    is_long = sum(map(len, basis.out.values())) > BITS_OUT_MAX or len(_encoded(basis)) > BASIS_BYTES_MAX
+    return Basis(position=basis.position, cut=True) if is_long else basis
 
 
 def explain(
@@ -140,17 +151,23 @@ def explain(
     lineup, request = snapshot.lineups[slot_id], request_of(basis.facts or Facts(), slot_id, geo)
     found = None if chosen is None else next((c for c in lineup.candidates if c.creative_id == chosen), None)
     if chosen is not None and found is None:
-        raise NotExplainable("What was shown was not to be shown as of that position of the log.")
+        raise NotExplainable("What was shown could not be shown as of that position of the log.")
     situations = dict(_situations(lineup, basis, found))
-    kept_out = []
+    kept_out = [
+        KeptOut(campaign_id=campaign_id, rule=NO_CREATIVE.name, because=NO_CREATIVE.sentence)
+        for campaign_id in catalogue.campaigns.keys()
+        - {creative.terms.campaign_id for creative in catalogue.creatives.values()}
+    ]
     for creative_id, creative in catalogue.creatives.items():
-        if creative_id != chosen and creative.terms.campaign_id in catalogue.campaigns:
-            stop = first_stop(_case(catalogue, creative_id, request, slots[slot_id], now))
+        stop = first_stop(_case(catalogue, creative_id, request, slots[slot_id], now))
+        if creative_id != chosen:
             rule, because = (stop.name, stop.sentence) if stop else _situation(situations, creative_id)
             kept_out.append(
                 KeptOut(campaign_id=creative.terms.campaign_id, creative_id=creative_id, rule=rule, because=because)
             )
-    kept_out.sort(key=lambda each: (-_ORDER[each.rule], each.campaign_id, each.creative_id))
+        elif stop:
+            raise NotExplainable(f"What was shown should not have been shown: {stop.sentence}")
+    kept_out.sort(key=lambda each: (-_ORDER[each.rule], each.campaign_id, each.creative_id or each.campaign_id))
     return Explanation(
         slot_id=slot_id,
         position=basis.position,
@@ -173,7 +190,7 @@ def request_of(facts: Facts, slot_id: UUID, geo: Geo) -> AdRequest:
         placements=(Placement(id="", slot_id=slot_id),),
         geo=msgspec.structs.replace(geo, zip=facts.zip, utcoffset=facts.utcoffset),
         device=Device(language=facts.language, type=facts.device),
-        site=Site(domain=facts.domain, page=facts.page, keywords=facts.keywords, categories=facts.categories),
+        site=Site(domain=facts.domain, keywords=facts.keywords, categories=facts.categories),
         content=Content(
             max_rating=facts.max_rating, rating_system=facts.rating_system, rating_label=facts.rating_label
         ),
@@ -188,31 +205,53 @@ def request_of(facts: Facts, slot_id: UUID, geo: Geo) -> AdRequest:
 
 
 def _facts(lineup: Lineup, request: AdRequest) -> Facts | None:
-    asked = lineup.asked
-    content, blocked = request.content, request.blocked
+    """Return what a request said, as far as any candidate or rule goes by it."""
+    content, blocked, facets = request.content, request.blocked, lineup.choosiness
     said = Facts(
-        zip=request.geo.zip if "postcode" in asked else None,
-        utcoffset=request.geo.utcoffset if "viewer_time" in asked else None,
-        keywords=request.site.keywords if "keywords" in asked else (),
-        categories=request.site.categories if "categories" in asked else (),
-        language=request.device.language if "language" in asked else None,
-        device=request.device.type if "device" in asked else None,
-        domain=request.site.domain if "domain" in asked else None,
-        page=request.site.page if "domain" in asked and request.site.domain is None else None,
-        key_values=request.key_values if lineup.key_counts else {},
+        zip=request.geo.zip if "postcode" in lineup.asked else None,
+        utcoffset=request.geo.utcoffset if "viewer_time" in lineup.asked else None,
+        keywords=_heeded(facets.get("keywords"), request.site.keywords, lambda word: (word.casefold(),)),
+        categories=_heeded(facets.get("categories"), request.site.categories, lineage_of),
+        language=request.device.language if "language" in facets else None,
+        device=request.device.type if "device" in facets else None,
+        domain=domain_of(request) if "domain" in facets else None,
+        key_values=_heeded_values(lineup, request.key_values) if request.key_values else {},
         max_rating=content.max_rating,
         rating_system=content.rating_system,
         rating_label=content.rating_label,
         coppa=request.privacy.coppa,
-        blocked_advertisers=blocked.advertisers,
-        blocked_creatives=blocked.creatives,
-        blocked_categories=blocked.categories,
+        blocked_advertisers=_known(blocked.advertisers, lineup.by_advertiser),
+        blocked_creatives=_known(blocked.creatives, lineup.by_creative),
+        blocked_categories=_known(blocked.categories, lineup.by_category),
     )
     return None if said == _NOTHING_SAID else said
 
 
+def _heeded(
+    facet: Choosiness | None, words: Collection[str], as_compared: Callable[[str], Iterable[str]]
+) -> tuple[str, ...]:
+    """Return those of some words that any candidate wants or avoids."""
+    if facet is None or not words:
+        return ()
+    return tuple([word for word in words if not facet.heeded.isdisjoint(as_compared(word))])
+
+
+def _known(keys: Collection[K], index_: Mapping[K, int]) -> tuple[K, ...]:
+    return tuple(key for key in keys if key in index_) if keys else ()
+
+
+def _heeded_values(lineup: Lineup, said: Mapping[str, Collection[str]]) -> dict[str, tuple[str, ...]]:
+    heeded = {
+        key: tuple(value for value in values if (key, value) in lineup.by_key_value) for key, values in said.items()
+    }
+    return {key: values for key, values in heeded.items() if values}
+
+
 _NOTHING_SAID: Final = Facts()
-_ORDER: Final = {name: number for number, name in enumerate((*(rule.name for rule in RULES), *SITUATIONS))}
+_encoded: Final = msgspec.msgpack.Encoder(uuid_format="bytes").encode
+_ORDER: Final = {
+    name: number for number, name in enumerate((NO_CREATIVE.name, *(rule.name for rule in RULES), *SITUATIONS))
+}
 
 
 def _reach(lineup: Lineup, chosen: Candidate | None) -> int:
@@ -227,8 +266,8 @@ def _reach(lineup: Lineup, chosen: Candidate | None) -> int:
 
 
 def _numbers(bits: int) -> tuple[int, ...]:
-    numbers: list[int] = []
-    while bits and len(numbers) <= BITS_OUT_MAX:
+    numbers = []
+    while bits:
         lowest = bits & -bits
         numbers.append(lowest.bit_length() - 1)
         bits ^= lowest

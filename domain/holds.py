@@ -93,11 +93,6 @@ class Holds:
         lot = self._lots.get(campaign_id)
         return 0.0 if lot is None or lot.leased <= 0 else min(lot.held / lot.leased, 1.0)
 
-    def may_take(self, campaign_id: UUID, *, tick: float) -> bool:
-        """Tell what `take` would, and hold nothing."""
-        lot = self._lots.get(campaign_id)
-        return lot is not None and lot.free > 0 and tick < self._valid_until
-
     def take(self, campaign_id: UUID, decision_id: UUID, *, tick: float, hold_seconds: int) -> bool:
         """Hold one impression for a decision; False when none is free, or the leases are over."""
         lot = self._lots.get(campaign_id)

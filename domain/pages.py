@@ -5,7 +5,8 @@ competitor of itself, and neither are those of one advertiser, unless they share
 
 A roadblock takes all places of a page, each with a creative of its own, or none. Whether it does is drawn in one of the
 places, each as likely to be it, among all campaigns that want that place: a roadblock has the part of the impressions
-that another campaign of its weight has. It is not shown where it would displace an earlier priority.
+that another campaign of its weight has. It is not shown where it would displace an earlier priority, but rather than
+nothing at all.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from itertools import islice
 from typing import NamedTuple
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from domain.ad_request import Placement
 from domain.choosing import Candidate, Lineup, Snapshot, rivals
@@ -58,44 +59,57 @@ class Page(Struct, frozen=True, kw_only=True):
         return found if opening.admits is None else filter(opening.admits, found)
 
 
-def fill(page: Page, draws: Callable[[], int], take: Take) -> None:
-    """Have the places of a page taken, by a roadblock or one after the other, each with a draw of its own."""
-    if all(opening.bits & opening.lineup.roadblocks for opening in page.openings) and _is_blocked(page, draws(), take):
+def fill(page: Page, draws: Callable[[int], int], take: Take) -> None:
+    """Have the places of a page taken, by a roadblock or one after the other, each with a draw of its own.
+
+    `draws` is told the number of the opening that something is drawn for, the first where it is for the whole page.
+    """
+    may_be_blocked = all(opening.bits & opening.lineup.roadblocks for opening in page.openings)
+    shown = _led(page, draws(0), take) if may_be_blocked else []
+    if shown and shown[0].candidate.campaign.roadblock:
         return
-    shown: list[Candidate] = []
     for number, opening in enumerate(page.openings):
         left = apart(opening.lineup, opening.bits & ~opening.lineup.roadblocks, shown)
-        for _ in range(opening.places):
-            offered = page.offered(number, left, draws()) if left else ()
-            taken = next((candidate for candidate in offered if take([Seat(number, candidate)])), None)
-            if taken is None:
+        places = opening.places - sum(seat.number == number for seat in shown) if shown else opening.places
+        while places and left:
+            for candidate in page.offered(number, left, draws(number)):
+                seat = Seat(number, candidate)
+                if take([seat]):
+                    shown.append(seat)
+                    places -= 1
+                    left = apart(opening.lineup, left, [seat]) if places else 0
+                    break
+            else:
                 break
-            shown.append(taken)
-            left = apart(opening.lineup, left, [taken])
+    if may_be_blocked and not shown:
+        roadblocks = [each._replace(bits=each.bits & each.lineup.roadblocks) for each in page.openings]
+        _led(structs.replace(page, openings=roadblocks), draws(0), take)
 
 
-def apart(lineup: Lineup, bits: int, shown: Iterable[Candidate]) -> int:
+def apart(lineup: Lineup, bits: int, shown: Iterable[Seat]) -> int:
     """Return the bitset without what is shown already, and without the competitors of what is."""
-    for each in shown:
+    for _, each in shown:
         bits &= ~(lineup.by_creative.get(each.creative_id, 0) | rivals(lineup, each.campaign_id, each.campaign))
     return bits
 
 
-def _is_blocked(page: Page, draw: int, take: Take) -> bool:
-    """Let the first roadblock that is drawn, and can, take all places; tell whether one did."""
+def _led(page: Page, draw: int, take: Take) -> list[Seat]:
+    """Let the first that is drawn for one of the places, and can be promised, take it, or as a roadblock all places."""
     places = [number for number, opening in enumerate(page.openings) for _ in range(opening.places)]
     lead = places[draw % len(places)]
     tried: set[UUID] = set()
     for candidate in page.offered(lead, page.openings[lead].bits, draw // len(places)):
-        if not candidate.campaign.roadblock:
-            return False
-        if candidate.campaign_id in tried:
-            continue
-        tried.add(candidate.campaign_id)
-        seats = _seated(page, places, candidate.campaign_id, draw)
-        if seats and not _displaces(page, candidate.campaign, draw) and take(seats):
-            return True
-    return False
+        seats = [Seat(lead, candidate)]
+        if candidate.campaign.roadblock:
+            if candidate.campaign_id in tried:
+                continue
+            tried.add(candidate.campaign_id)
+            seats = _seated(page, places, candidate.campaign_id, draw)
+            if _displaces(page, candidate.campaign, draw):
+                continue
+        if seats and take(seats):
+            return seats
+    return []
 
 
 def _displaces(page: Page, campaign: CampaignTerms, draw: int) -> bool:

@@ -198,6 +198,9 @@ def _is_within(local: datetime, slots: Collection[TimeSlot], weekdays: Collectio
     return False
 
 
+NO_CREATIVE: Final = Rule("no_creative", "The campaign has no creative.", lambda _case: True)
+"""What keeps a campaign out of which nothing could be shown."""
+
 RULES: Final = (
     Rule("advertiser_inactive", "The advertiser is inactive.", lambda case: not case.is_advertiser_active),
     Rule("campaign_not_active", "The campaign is not active.", lambda case: not isinstance(case.campaign, Active)),

@@ -6,7 +6,8 @@ Every word of a request stands for itself and for all that it is part of (a post
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
-from itertools import product
+from functools import lru_cache
+from itertools import chain, product
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -34,8 +35,7 @@ class Facet(NamedTuple):
 
 
 def asked_by(terms: CampaignTerms) -> Iterator[str]:
-    """Yield what a campaign goes by that not every request has to tell."""
-    yield from (facet.name for facet in FACETS if facet.wanted(terms) or facet.avoided(terms))
+    """Yield what a campaign goes by, besides the facets, that not every request has to tell."""
     if any(target.postcodes for target in (*terms.targeting, *terms.excluded_targeting)):
         yield "postcode"
     if terms.time_basis == "viewer":
@@ -79,14 +79,19 @@ def postcode_of(text: str) -> str:
 
 def keywords_of(words: Iterable[str]) -> frozenset[str]:
     """Return keywords as they are compared."""
-    return frozenset(word.casefold() for word in words)
+    return frozenset(map(str.casefold, words))
 
 
 def categories_of(categories: Iterable[str]) -> frozenset[str]:
-    """Return categories with those that they are part of: IAB7-1 is IAB7 as well (IAB Content Taxonomy 1.0)."""
-    found = set(categories)
-    found.update(matched[1] for category in categories if (matched := _SUBCATEGORY.fullmatch(category)))
-    return frozenset(found)
+    """Return categories with those that they are part of."""
+    return frozenset(chain.from_iterable(map(lineage_of, categories)))
+
+
+@lru_cache(maxsize=4_096)
+def lineage_of(category: str) -> tuple[str, ...]:
+    """Return a category, and the one that it is part of: IAB7-1 is IAB7 as well (IAB Content Taxonomy 1.0)."""
+    matched = _SUBCATEGORY.fullmatch(category)
+    return (category,) if matched is None else (category, matched[1])
 
 
 def languages_of(tag: str | None) -> frozenset[str]:

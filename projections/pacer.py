@@ -65,15 +65,18 @@ class Pacer:
         """Tell whether it is time to look at the figures again."""
         return bool(self._plans) and tick >= self._look_at
 
-    def take(self, campaign_id: UUID) -> bool:
-        """Count an impression that is about to be promised; False when as many are promised as may be for now."""
+    def take(self, campaign_id: UUID, impressions: int = 1) -> bool:
+        """Count impressions that are about to be promised; False when as many are promised as may be for now."""
         left = self._left.get(campaign_id, 1)
-        self._left[campaign_id] = left - 1
-        return left > 0
+        if left <= 0:
+            return False
+        self._left[campaign_id] = left - impressions
+        return True
 
-    def may_take(self, campaign_id: UUID) -> bool:
-        """Tell what `take` would, and count nothing."""
-        return self._left.get(campaign_id, 1) > 0
+    def give_back(self, campaign_id: UUID, impressions: int) -> None:
+        """Take impressions for not promised, if they are paced; to be called before the next await."""
+        if campaign_id in self._left:
+            self._left[campaign_id] += impressions
 
     async def look(self, connection: Connection, ledger_id: UUID, holds: Holds, now: datetime) -> Mapping[UUID, Pace]:
         """Return how each campaign is to be delivered until the next look."""

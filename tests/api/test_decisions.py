@@ -82,7 +82,12 @@ def test_an_ad_says_what_to_show_and_where_to_report(page: Page) -> None:
         {"width": 9_999},
         {"height": 9_999},
         {"ad_type": "bottom_left_ad"},
-        {"media_type": "video", "media_url": "https://cdn.example/a.mp4", "duration_seconds": 5},
+        {
+            "media_type": "video",
+            "media_url": "https://a.example/a.mp4",
+            "mime_type": "video/mp4",
+            "duration_seconds": 5,
+        },
         {"start_date": day(1)},
         {"start_date": day(-9), "end_date": day(-2)},
         {"expiry_date": day(-2)},
@@ -217,15 +222,12 @@ def test_a_floor_keeps_cheap_campaigns_out(world: World) -> None:
 
 def test_priority_comes_before_weight(page: Page) -> None:
     """The first priority is always shown before the others, and weights decide the chances within one."""
-    heavy, light = page.campaign(priority=2), page.world.campaign(priority=2)
-    page.world.post(f"campaigns/{light}/activate", expect=200)
-    page.world.admin.patch(f"/api/v1/creatives/{heavy[1]}", json={"weight": 900}).raise_for_status()
-    small = page.creative(light, weight=100)
+    (_, heavy), (_, light) = page.campaign(priority=2, weight=900), page.campaign(priority=2, weight=100)
     page.campaign(priority=3)
     page.known()
     drawn = Counter(page.shown() for _ in range(120))
-    assert set(drawn) == {heavy[1], small}
-    assert 90 <= drawn[heavy[1]] <= 119
+    assert set(drawn) == {heavy, light}
+    assert 90 <= drawn[heavy] <= 119
     _, first = page.campaign(priority=1)
     page.known()
     assert [page.shown() for _ in range(20)] == [first] * 20

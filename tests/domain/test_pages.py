@@ -82,10 +82,10 @@ def filled(page: Page, seed: int, *, unwilling: frozenset[UUID] = frozenset()) -
     return seats
 
 
-def draws_from(seed: int) -> Callable[[], int]:
+def draws_from(seed: int) -> Callable[[int], int]:
     """Return what draws one number after the other as a keyed hash makes them, the same in every run."""
     numbers = count()
-    return lambda: int.from_bytes(sha256(b"%d %d" % (seed, next(numbers))).digest())
+    return lambda _opening: int.from_bytes(sha256(b"%d %d" % (seed, next(numbers))).digest())
 
 
 def willing(page: Page, number: int, unwilling: frozenset[UUID]) -> list[Candidate]:
