@@ -98,9 +98,9 @@ def of_week(limit: int, times: float, *, late: int = 1) -> Scene:
 
 
 def of_silent_night() -> Scene:
-    """Fly for a day in which nothing comes for three hours; two hours later it should be on its curve again."""
+    """Fly for a day in which nothing comes for three hours; an hour later it should be on its curve again."""
     scene = of_day(20_000, silent, 4)
-    return scene._replace(moments=[*scene.moments[:6], *scene.moments[10:]])
+    return scene._replace(moments=[*scene.moments[:6], *scene.moments[9:]])
 
 
 def of_evenings(limit: int = 10_000) -> Scene:
@@ -115,7 +115,7 @@ def of_evenings(limit: int = 10_000) -> Scene:
 
 
 def of_overdue(limit: int = 10_000) -> Scene:
-    """Fly from noon on with a campaign that should have begun at midnight; an hour later it should be on its curve."""
+    """Fly from noon on with a campaign that should have begun at midnight; at two it should be on its curve."""
     overdue = portion(limit)
     flown = fly([overdue], WEEKLY, asked(weekly, limit, 1, 4), (NOON, overdue.until), step=2)
     return Scene(flown, hours(1)[13:])

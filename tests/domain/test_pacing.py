@@ -146,7 +146,7 @@ def test_a_spike_changes_nothing() -> None:
 
 
 def test_what_a_silent_night_leaves_is_caught_up() -> None:
-    """Where nothing came for hours though it was expected, the campaign is on its curve again two hours later."""
+    """Where nothing came for hours though it was expected, the campaign is on its curve again an hour later."""
     scene = of_silent_night()
     assert scene.deviation <= DEVIATION_MAX
     assert scene.flown.deviation([MONDAY + 9 * HOUR]) > DEVIATION_MAX
