@@ -18,6 +18,7 @@ from psycopg_pool import PoolTimeout
 from domain.errors import Kind, Refusal
 from infra.access_tokens import TokenRefused
 from infra.beacon_tokens import TokenForged
+from infra.media import MediaUnavailable
 from infra.sessions import SessionRefused
 from infra.sign_in import SignInRefused
 from infra.throttle import Throttled
@@ -150,7 +151,7 @@ def on_throttled(_request: Request[Any, Any, Any], error: Throttled) -> Response
 
 def on_unavailable(_request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Answer what cannot be done just now."""
-    known = isinstance(error, LogBusy | LogUnavailable | ProjectionBehind)
+    known = isinstance(error, LogBusy | LogUnavailable | MediaUnavailable | ProjectionBehind)
     detail = str(type(error).__doc__) if known else "The database cannot be reached; try again in a moment."
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
     return respond(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", detail, headers=headers)
@@ -206,6 +207,7 @@ EXCEPTION_HANDLERS: Final[dict[type[Exception] | int, Any]] = {
     Malformed: on_malformed,
     LogBusy: on_unavailable,
     LogUnavailable: on_unavailable,
+    MediaUnavailable: on_unavailable,
     ProjectionBehind: on_unavailable,
     PoolTimeout: on_unavailable,
     psycopg.OperationalError: on_unavailable,

@@ -17,6 +17,9 @@ FRAMES_MAX: Final = 200
 PIXELS_OF_ALL_FRAMES_MAX: Final = 20_000_000
 """So much takes 80 MB while it is decoded, and a second or two."""
 
+SCANS_MAX: Final = 100
+"""Of a JPEG, which is drawn scan upon scan: one of a few bytes costs as much time as one that fills the image."""
+
 QUALITY: Final = 90
 
 TYPES: Final[Mapping[str, str]] = {
@@ -30,6 +33,9 @@ TYPES: Final[Mapping[str, str]] = {
 _ENDINGS: Final = {"GIF": "gif", "JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 _NOT_OF_THE_WEB: Final = frozenset({"CMYK", "YCbCr", "LAB", "HSV"})
 _TOO_MANY_PIXELS: Final = f"An image has at most {PIXELS_MAX:,} pixels."
+
+_SCAN: Final = b"\xff\xda"
+"""What a scan of a JPEG begins with, and nothing that is drawn contains."""
 
 _ORIENTATION: Final = 0x0112
 """The tag of EXIF that says which side is up."""
@@ -60,6 +66,7 @@ def clean(content: bytes, said: str | None) -> CleanImage:
     try:
         with Image.open(BytesIO(content), formats=tuple(_ENDINGS)) as image:
             ending = _ending(image, said)
+            _check_size(image, content)
             width, height, encoded = _encoded(image)
     except Refusal:
         raise
@@ -75,9 +82,14 @@ def _ending(image: Image.Image, said: str | None) -> str:
     ending = _ENDINGS[str(image.format)]
     if said is not None and said != TYPES[ending]:
         raise ImageMislabelled(f"The file is said to be {said}, and is {TYPES[ending]}.")
+    return ending
+
+
+def _check_size(image: Image.Image, content: bytes) -> None:
     if image.width * image.height > PIXELS_MAX:
         raise ImageTooLarge(_TOO_MANY_PIXELS)
-    return ending
+    if image.format == "JPEG" and content.count(_SCAN) > SCANS_MAX:
+        raise ImageTooLarge(f"A JPEG has at most {SCANS_MAX} scans.")
 
 
 def _encoded(image: Image.Image) -> tuple[int, int, bytes]:

@@ -1,19 +1,13 @@
 """What pages load: the tag, frames of HTML creatives, and images that were uploaded."""
 
-import asyncio
-from collections.abc import Iterator
 from io import BytesIO
 from typing import Any, Final
 
 import httpx
-import obstore
 import pytest
-from moto.server import ThreadedMotoServer
-from obstore.store import S3Store
 from PIL import Image, PngImagePlugin
 
 from api.showing import TAG
-from infra import media, settings
 from tests.api.creatives import encoded, picture, upload
 from tests.api.pages import Page, eventually, new_page
 from tests.running import Service
@@ -158,43 +152,3 @@ def test_what_is_no_fitting_image_is_refused(page: Page) -> None:
     named = page.world.admin.patch(f"/api/v1/creatives/{creative_id}", json={"media_file": f"{'0' * 64}.png"})
     assert named.json()["code"] == "field_fixed"
     assert page.world.get(f"creatives/{creative_id}")["version"] == 1
-
-
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A bucket of a server that speaks S3."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_ACCESS_KEY_ID": "somebody",
-        "AWS_SECRET_ACCESS_KEY": "something",
-        "AWS_REGION": "us-east-1",
-        "LEDGER_MEDIA_URL": "s3://creatives/of/ours",
-    }.items():
-        monkeypatch.setenv(name, value)
-    httpx.put(f"http://{host}:{port}/creatives").raise_for_status()
-    yield "creatives"
-    server.stop()
-
-
-def test_files_are_kept_in_a_bucket(bucket: str) -> None:
-    """With a bucket configured, files are kept there under what the setting says, and come back as they were."""
-    found = settings.read()
-
-    async def kept_and_read() -> tuple[bytes | None, bytes | None]:
-        await media.keep(found, "a.png", b"pixels")
-        return await media.read(found, "a.png"), await media.read(found, "b.png")
-
-    assert asyncio.run(kept_and_read()) == (b"pixels", None)
-    assert obstore.get(S3Store(bucket), "of/ours/a.png").bytes() == b"pixels"
-
-
-@pytest.mark.parametrize("said", ["/srv/media", "s3://", "https://bucket.example/"])
-def test_a_store_that_is_none_is_refused(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever else the setting says, the service does not start."""
-    monkeypatch.setenv("LEDGER_MEDIA_URL", said)
-    with pytest.raises(settings.SettingUnfit):
-        settings.read()
