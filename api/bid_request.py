@@ -3,7 +3,7 @@
 Whatever else a request says is tolerated, as the standard wants it (section 2.4), and what it says is of its type.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from msgspec import Meta, Struct
@@ -41,6 +41,13 @@ class Playable(Struct, frozen=True, kw_only=True):
     maxseq: Annotated[int, Meta(ge=0)] | None = None
     podid: Text | None = None
     slotinpod: int = 0
+    mincpmpersec: Price = 0
+
+
+class Deals(Struct, frozen=True, kw_only=True):
+    """Whether only deals may have an impression (3.2.11): there are none here."""
+
+    private_auction: Flag = 0
 
 
 class OfLedger(Struct, frozen=True, kw_only=True):
@@ -56,15 +63,21 @@ class ImpExt(Struct, frozen=True, kw_only=True):
 
 
 class Imp(Struct, frozen=True, kw_only=True):
-    """An impression that is offered (3.2.4); `tagid` is the id of a slot, unless `ext.ledger.slot_id` is."""
+    """An impression that is offered (3.2.4); `tagid` is the id of a slot, unless `ext.ledger.slot_id` is.
+
+    Native ads are none that this ledger has: what takes nothing else gets no bid.
+    """
 
     id: Text
     banner: Banner | None = None
     video: Playable | None = None
     audio: Playable | None = None
+    native: dict[str, Any] | None = None
     tagid: Text | None = None
     bidfloor: Price = 0
     bidfloorcur: Text = "USD"
+    secure: Flag = 0
+    pmp: Deals = Deals()
     ext: ImpExt = ImpExt()
 
 
@@ -88,6 +101,13 @@ class BidDevice(Struct, frozen=True, kw_only=True):
     language: Text | None = None
     langb: Text | None = None
     devicetype: int | None = None
+    ifa: Text | None = None
+
+
+class BidContent(Struct, frozen=True, kw_only=True):
+    """What is looked at or listened to (3.2.16), for whom it is (AdCOM 1.0 'Media Ratings')."""
+
+    qagmediarating: int | None = None
 
 
 class Programme(Struct, frozen=True, kw_only=True):
@@ -101,6 +121,7 @@ class Programme(Struct, frozen=True, kw_only=True):
     pagecat: Texts = ()
     keywords: Text | None = None
     kwarray: Texts = ()
+    content: BidContent = BidContent()
 
 
 class BidUser(Struct, frozen=True, kw_only=True):
@@ -108,6 +129,7 @@ class BidUser(Struct, frozen=True, kw_only=True):
 
     id: Text | None = None
     geo: BidGeo | None = None
+    consent: Text | None = None
 
 
 class RegsExt(Struct, frozen=True, kw_only=True):
@@ -117,9 +139,11 @@ class RegsExt(Struct, frozen=True, kw_only=True):
 
 
 class Regs(Struct, frozen=True, kw_only=True):
-    """What the law says of this request (3.2.3)."""
+    """What the law says of this request (3.2.3): where the GDPR applies, nobody is known without a consent."""
 
     coppa: Flag = 0
+    gdpr: Flag = 0
+    us_privacy: Text | None = None
     ext: RegsExt = RegsExt()
 
 
@@ -176,7 +200,8 @@ class SeatBid(Struct, frozen=True, kw_only=True):
 class BidResponse(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Bids in one currency (4.2.1), or why there are none (`nbr`, AdCOM 1.0 'No-Bid Reason Codes').
 
-    Of the codes that are left to bidders, 500 means that no creative matches, and 501 that none has budget left.
+    Of the codes that are left to bidders, 500 means that no creative matches, 501 that none has budget left, and 502
+    that those that have keep to their pace.
     """
 
     id: str

@@ -3,6 +3,7 @@
 import html
 import re
 from collections.abc import Iterable, Iterator
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final, Literal, get_args
 from urllib.parse import urlsplit
@@ -15,7 +16,8 @@ from api import problems
 from api.access import bearer
 from api.answers import Ad
 from api.bid_request import Banner, Bid, BidRequest, BidResponse, Format, Imp, Playable, Programme, SeatBid
-from api.decisions import SLOT_KEY, Wish, decide, slot_of
+from api.decisions import SLOT_KEY, decide, slot_of
+from api.pages import Wish
 from api.playing import is_playable, played
 from api.services import Services, services_of
 from api.vast_xml import document
@@ -23,6 +25,7 @@ from domain.ad_request import (
     PLACEMENTS_MAX,
     AdRequest,
     Blocked,
+    Content,
     Device,
     Geo,
     Placement,
@@ -45,10 +48,12 @@ NBR_DAILY_USER_CAP_MET: Final = 9
 NBR_INSUFFICIENT_TIME: Final = 15
 NBR_NO_MATCHING_CREATIVE: Final = 500
 NBR_NO_BUDGET: Final = 501
+NBR_PACED: Final = 502
 NBR_OF_REASON: Final = {
     "frequency_capped": NBR_DAILY_USER_CAP_MET,
     "no_matching_creative": NBR_NO_MATCHING_CREATIVE,
     "no_budget": NBR_NO_BUDGET,
+    "paced": NBR_PACED,
 }
 """AdCOM 1.0 'No-Bid Reason Codes'; those from 500 on are left to bidders."""
 
@@ -57,6 +62,11 @@ DEVICE_TYPES: Final[tuple[DeviceType, ...]] = get_args(DeviceType)
 CURRENCY_IF_UNSAID: Final = "USD"
 CPM_UNIT_MICROS: Final = 1_000_000
 MINUTES_AHEAD_MAX: Final = 840
+RATINGS: Final = range(1, len(AUDIENCES) + 1)
+"""AdCOM 1.0 'Media Ratings': the audiences in their order."""
+
+
+FRAME_MAY: Final = "allow-scripts allow-popups allow-popups-to-escape-sandbox"
 
 _CONTENT_CATEGORY: Final = re.compile(r"IAB\d+(-\d+)?")
 
@@ -65,41 +75,57 @@ class Offer:
     """An impression that is offered, and the slot of ours that it is."""
 
     def __init__(self, imp: Imp, slot_id: UUID, slot: SlotTerms) -> None:
-        """Find out what is wanted: banners of a size that the slot has, and whatever can be played."""
+        """Find out what is wanted: whatever can be played, or banners of a size that the slot has, but those in no pod.
+
+        Nothing is wanted of an impression that only deals may have: there are none.
+        """
         self.imp = imp
         self.slot_id = slot_id
         self.slot = slot
+        self.pod: Pod | None = None
         self.kinds: dict[MediaType, Playable | Banner] = {}
-        if imp.video is not None:
-            self.kinds["video"] = imp.video
-        if imp.audio is not None:
-            self.kinds["audio"] = imp.audio
+        if imp.pmp.private_auction:
+            return
+        played: tuple[tuple[MediaType, Playable | None], ...] = (("video", imp.video), ("audio", imp.audio))
+        for media_type, playable in played:
+            if playable is not None:
+                pod = _pod(playable)
+                if pod.seconds is not None or pod.ads_max > 1:
+                    self.pod, self.kinds = pod, {media_type: playable}
+                    return
+                self.kinds[media_type] = playable
         if imp.banner is not None and _has_size(imp.banner, slot):
             self.kinds |= dict.fromkeys(("image", "html", "text"), imp.banner)
 
-    def pod(self) -> Pod | None:
-        """Return the pod that several ads are to fill, if one is wanted."""
-        playable = next((kind for kind in self.kinds.values() if isinstance(kind, Playable)), None)
-        pod = None if playable is None else _pod(playable)
-        return None if pod is None or (pod.seconds is None and pod.ads_max == 1) else pod
-
-    def admits(self, candidate: Candidate, request: BidRequest, currency: str) -> bool:
+    def admits(self, request: BidRequest, currency: str, candidate: Candidate) -> bool:
         """Tell whether a creative may be bid: paid by the thousand in the currency of the bid, and what is wanted."""
         creative, pricing = candidate.creative, candidate.campaign.pricing
         kind = self.kinds.get(creative.media_type)
         if kind is None or pricing.model != "cpm" or candidate.campaign.currency != currency:
             return False
-        if pricing.price_micros < self.imp.bidfloor * CPM_UNIT_MICROS:
+        if pricing.price_micros < self._floor_micros(kind, creative):
             return False
         seat = str(candidate.campaign.advertiser_id)
         if seat in request.bseat or (request.wseat and seat not in request.wseat):
             return False
         if request.badv and _is_domain_of(domain_of(creative), request.badv):
             return False
+        if self.imp.secure and creative.media_url is not None and not creative.media_url.startswith("https:"):
+            return False
         if isinstance(kind, Banner):
             return True
         is_known = is_playable(candidate) and creative.mime_type in kind.mimes
         return is_known and fits(_pod(kind), creative.duration_seconds)
+
+    def is_priced_in(self, currency: str) -> bool:
+        """Tell whether what is asked at least can be compared with prices in a currency."""
+        by_second = any(isinstance(kind, Playable) and kind.mincpmpersec for kind in self.kinds.values())
+        return self.imp.bidfloorcur == currency or not (self.imp.bidfloor or by_second)
+
+    def _floor_micros(self, kind: Playable | Banner, creative: CreativeTerms) -> int:
+        """Return what a thousand have to cost at least: of a pod it may be said by the second."""
+        by_second = kind.mincpmpersec * (creative.duration_seconds or 0) if isinstance(kind, Playable) else 0.0
+        return round(max(self.imp.bidfloor, by_second) * CPM_UNIT_MICROS)
 
 
 class OpenRtbController(Controller):
@@ -130,19 +156,18 @@ def answer(services: Services, request: BidRequest, slot_key: str, base_url: str
     if not offers:
         return BidResponse(id=request.id, nbr=NBR_INVALID_REQUEST)
     currency = request.cur[0] if request.cur else CURRENCY_IF_UNSAID
-    biddable = [offer for offer in offers if not offer.imp.bidfloor or offer.imp.bidfloorcur == currency]
+    biddable = [offer for offer in offers if offer.kinds and offer.is_priced_in(currency)]
     if not biddable:
         return BidResponse(id=request.id, nbr=NBR_NO_MATCHING_CREATIVE)
     wishes = {
-        str(number): Wish(lambda each, offer=offer: offer.admits(each, request, currency), offer.pod())  # type: ignore[misc]  # bound now
-        for number, offer in enumerate(biddable)
+        str(number): Wish(partial(offer.admits, request, currency), offer.pod) for number, offer in enumerate(biddable)
     }
     asked = ad_request(request, [offer.slot_id for offer in biddable])
     decided = decide(services, asked, slot_key, base_url, wishes).decisions
     seats: dict[UUID, list[Bid]] = {}
     for offer, decision in zip(biddable, decided, strict=True):
         for ad in decision.ads:
-            seats.setdefault(ad.advertiser_id, []).append(_bid(services, request, offer, ad))
+            seats.setdefault(ad.advertiser_id, []).append(_bid(services, asked, offer, ad))
     if not seats:
         reasons = [decision.no_bid_reason for decision in decided]
         return BidResponse(id=request.id, nbr=NBR_OF_REASON.get(reasons[0] or "", NBR_NO_MATCHING_CREATIVE))
@@ -157,6 +182,7 @@ def ad_request(request: BidRequest, slots: Iterable[UUID]) -> AdRequest:
     geo = device.geo or request.user.geo
     keywords = programme.kwarray or tuple((programme.keywords or "").split(","))
     categories = (*programme.cat, *programme.sectioncat, *programme.pagecat)
+    rating = programme.content.qagmediarating
     known_device = device.devicetype is not None and 1 <= device.devicetype <= len(DEVICE_TYPES)
     return AdRequest(
         id=_short(request.id) or "bid",
@@ -170,7 +196,7 @@ def ad_request(request: BidRequest, slots: Iterable[UUID]) -> AdRequest:
             zip=_short(geo.zip),
             utcoffset=geo.utcoffset if abs(geo.utcoffset or 0) <= MINUTES_AHEAD_MAX else None,
         ),
-        viewer=Viewer(id=_short(request.user.id)),
+        viewer=Viewer(id=_short(request.user.id or device.ifa)),
         device=Device(
             ua=_line(device.ua, 1_000),
             language=_short(device.langb or device.language),
@@ -182,14 +208,20 @@ def ad_request(request: BidRequest, slots: Iterable[UUID]) -> AdRequest:
             keywords=_words(keywords),
             categories=_words(categories),
         ),
+        content=Content(max_rating=AUDIENCES[rating - 1] if rating is not None and rating in RATINGS else None),
         blocked=Blocked(categories=_words(request.bcat)),
         privacy=Privacy(
-            gpc=request.regs.ext.gpc in {1, "1"},
-            dnt=bool(device.dnt or device.lmt),
+            gpc=request.regs.ext.gpc in {1, "1"} or _opted_out(request.regs.us_privacy),
+            dnt=bool(device.dnt or device.lmt or (request.regs.gdpr and not request.user.consent)),
             coppa=bool(request.regs.coppa),
         ),
         test=bool(request.test),
     )
+
+
+def _opted_out(us_privacy: str | None) -> bool:
+    """Tell whether a US Privacy string says that its subject has opted out of the sale of data."""
+    return us_privacy is not None and us_privacy[2:3].upper() == "Y"
 
 
 def domain_of(creative: CreativeTerms) -> str:
@@ -205,7 +237,7 @@ def _is_sound(request: BidRequest) -> bool:
     return (
         len(programmes) <= 1
         and len(set(ids)) == len(ids)
-        and all(imp.banner or imp.video or imp.audio for imp in request.imp)
+        and all(imp.banner or imp.video or imp.audio or imp.native for imp in request.imp)
         and not any(each.rqddurs and (each.minduration or each.maxduration) for each in playables)
     )
 
@@ -235,19 +267,18 @@ def _has_size(banner: Banner, slot: SlotTerms) -> bool:
     return not sizes or any((size.w, size.h) == (slot.width, slot.height) for size in sizes)
 
 
-def _bid(services: Services, request: BidRequest, offer: Offer, ad: Ad) -> Bid:
+def _bid(services: Services, asked: AdRequest, offer: Offer, ad: Ad) -> Bid:
     creative = services.serving.creative(ad.creative_id)
     campaign = services.serving.campaign(ad.campaign_id)
     assert creative is not None  # noqa: S101  it was just chosen
     assert campaign is not None  # noqa: S101  as the line above
     terms, kind = creative.terms, offer.kinds[ad.media_type]
-    widest = AUDIENCES[0] if request.regs.coppa else offer.slot.max_rating
     is_played = isinstance(kind, Playable)
     return Bid(
         id=ad.decision_id,
         impid=offer.imp.id,
         price=campaign.terms.pricing.price_micros / CPM_UNIT_MICROS,
-        adm=document([played(services, ad, widest=widest)], error_url="").decode() if is_played else markup(ad),
+        adm=document([played(services, ad, asked)], error_url="").decode() if is_played else markup(ad),
         burl=ad.impression_url,
         adomain=[domain_of(terms)],
         crid=ad.creative_id,
@@ -263,20 +294,18 @@ def _bid(services: Services, request: BidRequest, offer: Offer, ad: Ad) -> Bid:
 
 
 def markup(ad: Ad) -> str:
-    """Return a banner as HTML, which leads to its target, and reports itself when it is shown."""
-    text = html.escape(ad.media_content or "")
+    """Return a banner as HTML that leads to its target and reports when it is shown; documents stay in their frame."""
     size = f' width="{ad.width}" height="{ad.height}"' if ad.width and ad.height else ""
-    shown = (
-        f'<img src="{html.escape(ad.media_url or "")}"{size} alt="{html.escape(ad.alt_text)}" border="0">'
-        if ad.media_type == "image"
-        else text
-    )
-    linked = (
-        ad.media_content or ""
-        if ad.media_type == "html"
-        else f'<a href="{html.escape(ad.click_url)}" target="_blank" rel="noopener">{shown}</a>'
-    )
-    return f'{linked}<img src="{html.escape(ad.impression_url)}" width="1" height="1" alt="" style="display:none">'
+    target = f'href="{html.escape(ad.click_url)}" target="_blank" rel="noopener"'
+    if ad.frame_url is not None:
+        shown = f'<iframe src="{html.escape(ad.frame_url)}"{size} sandbox="{FRAME_MAY}" scrolling="no" frameborder="0">'
+        shown += "</iframe>"
+    elif ad.media_type == "image":
+        image = f'<img src="{html.escape(ad.media_url or "")}"{size} alt="{html.escape(ad.alt_text)}" border="0">'
+        shown = f"<a {target}>{image}</a>"
+    else:
+        shown = f"<a {target}>{html.escape(ad.media_content or '')}</a>"
+    return f'{shown}<img src="{html.escape(ad.impression_url)}" width="1" height="1" alt="" style="display:none">'
 
 
 def _is_domain_of(domain: str, blocked: Iterable[str]) -> bool:

@@ -2,9 +2,7 @@
 
 import html
 import mimetypes
-from collections.abc import Collection
 from typing import Final
-from uuid import UUID
 
 from msgspec import structs
 
@@ -12,11 +10,12 @@ from api.answers import CLICK_PATH, MEDIA_PATH, PLAYBACK_PATH, Ad
 from api.services import Services
 from api.showing import CLICK_MACRO
 from api.vast_xml import ERROR_CODE_MACRO, Companion, Played
+from domain.ad_request import AdRequest
 from domain.choosing import Candidate
 from domain.delivery import Ticket
 from domain.rating import audience_of
 from domain.terms import CreativeTerms
-from domain.values import AUDIENCES, Audience
+from domain.values import AUDIENCES
 from infra import clock, images
 
 COMPANIONS_MAX: Final = 6
@@ -30,8 +29,8 @@ def is_playable(candidate: Candidate) -> bool:
     return creative.media_type in PLAYED and None not in (creative.mime_type, creative.duration_seconds)
 
 
-def played(services: Services, ad: Ad, *, widest: Audience, blocked: Collection[UUID] = ()) -> Played:
-    """Return an ad as a player needs it; no companion is blocked, or for a narrower audience than the widest."""
+def played(services: Services, ad: Ad, request: AdRequest) -> Played:
+    """Return an ad as a player needs it, with companions that the request allows."""
     base_url, _, token = ad.click_url.rpartition(CLICK_PATH)  # no token is shorter
     _, ticket = services.beacon_tokens.verify(token)
     urls = {
@@ -42,9 +41,7 @@ def played(services: Services, ad: Ad, *, widest: Audience, blocked: Collection[
     creative = services.serving.creative(ad.creative_id)
     assert creative is not None  # noqa: S101  it was just chosen
     beside = (
-        _companion(each, base_url=base_url, click_url=ad.click_url)
-        for each in _fitting(services, ticket, widest)
-        if each.creative_id not in blocked
+        _companion(each, base_url=base_url, click_url=ad.click_url) for each in _fitting(services, ticket, request)
     )
     return Played(
         decision_id=ad.decision_id,
@@ -60,14 +57,17 @@ def played(services: Services, ad: Ad, *, widest: Audience, blocked: Collection[
     )
 
 
-def _fitting(services: Services, ticket: Ticket, widest: Audience) -> list[Candidate]:
-    second = int(clock.now().timestamp())
-    limit = AUDIENCES.index(widest)
+def _fitting(services: Services, ticket: Ticket, request: AdRequest) -> list[Candidate]:
+    snapshot, second = services.serving.snapshot, int(clock.now().timestamp())
+    said = AUDIENCES[0] if request.privacy.coppa else request.content.max_rating
+    limits = (said, snapshot.slots[ticket.slot_id].max_rating)
+    widest = min(AUDIENCES.index(limit) for limit in limits if limit is not None)
     return [
         each
-        for each in services.serving.snapshot.companions.get(ticket.campaign_id, ())
+        for each in snapshot.companions.get(ticket.campaign_id, ())
         if each.starts_at <= second < each.ends_at
-        and AUDIENCES.index(audience_of(each.creative.content_rating)) <= limit
+        and AUDIENCES.index(audience_of(each.creative.content_rating)) <= widest
+        and each.creative_id not in request.blocked.creatives
     ]
 
 

@@ -14,7 +14,8 @@ from litestar.response.base import ASGIResponse
 from api import problems
 from api.access import bearer
 from api.beacons import ErrorCode
-from api.decisions import SLOT_KEY, Wish, decide
+from api.decisions import SLOT_KEY, decide
+from api.pages import Wish
 from api.playing import is_playable, played
 from api.problems import Malformed
 from api.services import Services, services_of
@@ -22,7 +23,7 @@ from api.vast_xml import ERROR_CODE_MACRO, document
 from domain.ad_request import AdRequest
 from domain.errors import NotFound, UnknownReference
 from domain.pods import ADS_PER_POD_MAX, POD_SECONDS_MAX, Pod, fits
-from domain.values import AUDIENCES, Audience
+from domain.values import Audience
 from infra import metrics
 
 VAST_PATH: Final = "/ads/v1/vast"
@@ -183,9 +184,7 @@ def answer(services: Services, request: AdRequest, pod: Pod, slot_key: str, base
         decided = decide(services, request, slot_key, base_url, {PLACEMENT: wish})
     except UnknownReference:
         raise NotFound("slot", slot_id) from None
-    widest = AUDIENCES[0] if request.privacy.coppa else request.content.max_rating
-    limits = [limit for limit in (widest, services.serving.snapshot.slots[slot_id].max_rating) if limit is not None]
-    ads = [played(services, ad, widest=min(limits, key=AUDIENCES.index)) for ad in decided.decisions[0].ads]
+    ads = [played(services, ad, request) for ad in decided.decisions[0].ads]
     nothing = f"{services.settings.public_url or base_url}{NOTHING_PATH}?code={ERROR_CODE_MACRO}"
     return ASGIResponse(body=document(ads, error_url=nothing), media_type=VAST_XML, headers=_NEVER_KEPT)
 

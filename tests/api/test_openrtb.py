@@ -1,5 +1,7 @@
 """The door of exchanges: bids in the words of OpenRTB 2.6, and reasons where there are none."""
 
+import html
+import re
 from typing import Any, Final
 
 import httpx
@@ -26,6 +28,16 @@ def page(world: World) -> Page:
     """A slot with a banner to bid, at 2.50 EUR."""
     made = new_page(world)
     made.campaign(pricing=CPM, categories=["IAB18-2", "shoes"])
+    made.known()
+    return made
+
+
+def showing(world: World, **fields: Any) -> Page:
+    """Set up a slot with one creative to bid, of its own kind."""
+    made = new_page(world)
+    campaign_id = world.campaign(pricing=CPM)
+    made.creative(campaign_id, **fields)
+    world.post(f"campaigns/{campaign_id}/activate", expect=200)
     made.known()
     return made
 
@@ -103,8 +115,8 @@ def test_a_pod_of_audio_is_bid(world: World, web: httpx.Client) -> None:
         assert web.get(text(ad, ".//v:Tracking[@event='complete']")).status_code == 204
         kinds = [entry["event"]["type"] for entry in recorded(world, bid["id"])]
         assert kinds == ["impression_recorded", "complete_recorded"]
-    other = imp | {"audio": sound | {"mimes": ["audio/ogg"]}}
-    assert offered(page, other)["nbr"] == 500
+    for fields in ({"mimes": ["audio/ogg"]}, {"mincpmpersec": 0.3}):
+        assert offered(page, imp | {"audio": sound | fields, "bidfloorcur": "EUR"})["nbr"] == 500
 
 
 def test_a_video_is_bid(world: World) -> None:
@@ -125,6 +137,48 @@ def test_a_video_is_bid(world: World) -> None:
     assert (media.get("type"), media.get("width")) == ("video/mp4", str(page.size["width"]))
 
 
+def test_a_document_is_bid_in_its_frame(world: World, web: httpx.Client) -> None:
+    """HTML creatives stay in a sandboxed frame, as on every page; a text links to its target."""
+    page = showing(world, media_type="html", media_url=None, media_content="<a href='${CLICK_URL}'>Boots</a>")
+    (bid,) = bids(offered(page, banner(page)))
+    frame = re.findall(r'<iframe src="([^"]+)".* sandbox="([^"]+)"', bid["adm"])
+    assert [sandbox for _, sandbox in frame] == ["allow-scripts allow-popups allow-popups-to-escape-sandbox"]
+    document = web.get(html.unescape(frame[0][0]))
+    assert document.status_code == 200
+    assert "Boots" in document.text
+    assert "Boots" not in bid["adm"]
+    other = showing(world, media_type="text", media_url=None, media_content="Boots & <b>more</b>")
+    (bid,) = bids(offered(other, banner(other)))
+    assert re.search(r'<a href="[^"]+/ads/v1/c/[^"]+"[^>]*>Boots &amp; &lt;b&gt;more&lt;/b&gt;</a>', bid["adm"])
+
+
+def test_what_a_request_says_of_people_is_kept_to(world: World) -> None:
+    """Nobody is known who opted out, or where a consent is wanted and missing; children get what is for everybody."""
+    page = new_page(world)
+    page.campaign(pricing=CPM, max_view_count=1, max_view_duration={"value": 1, "unit": "day"})
+    page.known()
+    imp, known = banner(page), {"ifa": fresh()}
+    assert bids(offered(page, imp, device=known))
+    assert offered(page, imp, device=known)["nbr"] == 9
+    for fields in (
+        {"device": known | {"dnt": 1}},
+        {"device": known, "regs": {"us_privacy": "1YYN"}},
+        {"device": known, "regs": {"ext": {"gpc": "1"}}},
+        {"device": known, "regs": {"gdpr": 1}},
+    ):
+        assert bids(offered(page, imp, **fields)), fields
+    for fields in (
+        {"device": known, "regs": {"us_privacy": "1YNN"}},
+        {"device": known, "regs": {"gdpr": 1}, "user": {"consent": "CPXxRfAPXxRfAAfKABENB"}},
+    ):
+        assert offered(page, imp, **fields)["nbr"] == 9, fields
+    adult = showing(world, content_rating={"rating_system": "MPAA", "rating_label": "R"})
+    assert bids(offered(adult, banner(adult)))
+    assert offered(adult, banner(adult), regs={"coppa": 1})["nbr"] == 500
+    assert offered(adult, banner(adult), site={"content": {"qagmediarating": 1}})["nbr"] == 500
+    assert bids(offered(adult, banner(adult), site={"content": {"qagmediarating": 3}}))
+
+
 def test_why_there_is_no_bid(page: Page) -> None:
     """No bid is an answer with the standard's reason: what cannot be, what is blocked, and what is not paid enough."""
     imp = banner(page)
@@ -142,6 +196,8 @@ def test_why_there_is_no_bid(page: Page) -> None:
         (500, [imp], {"badv": ["example", "SHOP.example"]}),
         (500, [imp], {"bcat": ["IAB18-2"]}),
         (500, [imp], {"wseat": ["somebody"]}),
+        (500, [imp | {"pmp": {"private_auction": 1, "deals": [{"id": "d"}]}}], {}),
+        (500, [{"id": "1", "tagid": page.slot_id, "native": {"request": "{}", "ver": "1.2"}}], {}),
     ):
         assert offered(page, *imps, **fields) == {"id": "auction-1", "nbr": nbr}, (imps, fields)
     (bid,) = bids(offered(page, banner(page, tagid="somewhere", id="0"), imp))
