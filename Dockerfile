@@ -22,11 +22,12 @@ RUN /tools/bin/uv build --no-cache --wheel --require-hashes --build-constraints 
 
 FROM python:3.11-slim
 # A fixed number, so that the owner of mounted secrets can be set to it.
-RUN useradd --uid 10001 --create-home --home-dir /var/lib/ledger ledger
+RUN useradd --uid 10001 --create-home --home-dir /var/lib/ledger ledger \
+    && install --directory --owner ledger /var/lib/ledger/.ledger /var/lib/ledger/.ledger/media
 COPY --from=build /app /app
 ENV PATH=/app/bin:$PATH PYTHONUNBUFFERED=1
 USER ledger
-# Only used when no database is configured: the service then keeps its own under .ledger here.
+# Uploaded images are kept under .ledger/media here, and so is the service's own database when none is configured.
 WORKDIR /var/lib/ledger
 EXPOSE 8000
 # The image has no curl; Python is there anyway. An answer of 400 or above raises, and so fails the check.
