@@ -132,6 +132,22 @@ def test_a_worker_stops_at_the_cap() -> None:
     assert viewings.reached("v", CAPS, second=0, tick=60.0) == set()
 
 
+def test_a_page_asks_for_several_views_at_once() -> None:
+    """A viewer may be shown something as many times as the cap still allows, and promises that are open count."""
+    viewings = Viewings()
+
+    def rooms(tick: float) -> list[bool]:
+        return [viewings.has_room("v", CAMPAIGN_ID, HOURLY, many, second=11, tick=tick) for many in (1, 2, 3)]
+
+    assert rooms(0.0) == [True, True, False]
+    viewings.promise("v", [CAMPAIGN_ID], until=60.0)
+    assert rooms(0.0) == [True, False, False]
+    assert rooms(60.0) == [True, True, False]
+    viewings.take_back("v", [CAMPAIGN_ID], until=60.0)
+    viewings.learn(CAMPAIGN_ID, "v", Viewing(2, (10, 11)))
+    assert rooms(0.0) == [False, False, False]
+
+
 def test_a_worker_learns_what_was_counted() -> None:
     """A confirmed promise is counted once; what other workers showed counts as much."""
     viewings = Viewings()
