@@ -7,10 +7,13 @@ from typing import Final
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from tests.bench.rounds import Plan, Row
-from tests.domain.flights import Flown
+from tests.domain import shared_evening
+from tests.domain.flights import LEAST, Flown
 from tests.domain.scenes import HOUR, MONDAY, RECORDED, SCENES, Scene
+from tests.domain.shared_evening import MARKS, Course
 
 ROOT: Final = Path(__file__).parents[2]
 FOLDER: Final = ROOT / "build" / "bench"
@@ -20,6 +23,7 @@ POINTS: Final = 300
 """So many points of a line are as many as can be seen."""
 
 QUARTER: Final = 900
+HOURS: Final = "hours since Monday, 0:00 UTC"
 TICK_HOURS: Final = (1, 2, 3, 6, 12, 24)
 TICKS_MAX: Final = 13
 
@@ -29,25 +33,53 @@ def curves(_plan: Plan) -> Iterator[Row]:
     mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "pacing"})
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, scene in SCENES.items():
-        if name == "recorded-evening" and not RECORDED.exists():
-            continue
-        found = scene()
-        path = FOLDER / f"pacing-{name}.svg"
-        percent, whole = found.deviation * 100, found.flown.delivered[-1]
-        title = f"{name.replace('-', ' ')}: {whole:,.0f} impressions, at most {percent:.1f} % off the curve"
-        drawn(found, title).savefig(path, metadata={"Date": None})
-        yield Row(
-            name=f"pacing-{name}",
-            what=f"pacing, {name.replace('-', ' ')}: largest deviation from the curve at any hour",
-            unit="%",
-            figure=percent,
-            limit="at most",
-            target=DEVIATION_PERCENT_MAX,
-            note=f"drawn in {path.relative_to(ROOT)}",
-        )
+        if name != "recorded-evening" or RECORDED.exists():
+            found = scene()
+            whole = f"{found.flown.delivered[-1]:,.0f} impressions"
+            yield _kept(name, whole, found.deviation * 100, "%", DEVIATION_PERCENT_MAX, drawn(found))
+    if RECORDED.exists():
+        sold = shared_evening.sale()
+        shared = list(shared_evening.courses(sold, shared_evening.play(sold)).values())
+        off = max(course.off for course in shared)
+        yield _kept("shared-evening", f"{len(shared)} campaigns", off, "impressions", LEAST, drawn_together(shared))
 
 
-def drawn(scene: Scene, title: str) -> Figure:
+def _kept(name: str, whole: str, off: float, unit: str, most: float, figure: Figure) -> Row:
+    path, scene = FOLDER / f"pacing-{name}.svg", name.replace("-", " ")
+    figure.suptitle(f"{scene}: {whole}, at most {off:.1f} {unit} off the curve")
+    figure.savefig(path, metadata={"Date": None})
+    return Row(
+        name=f"pacing-{name}",
+        what=f"pacing, {scene}: largest deviation from the curve at any hour",
+        unit=unit,
+        figure=off,
+        limit="at most",
+        target=most,
+        note=f"drawn in {path.relative_to(ROOT)}",
+    )
+
+
+def drawn_together(courses: Sequence[Course]) -> Figure:
+    """Return a picture of campaigns that share an evening: what part of each was delivered, and should have been."""
+    figure = Figure(figsize=INCHES, layout="constrained")
+    axes = figure.subplots()
+    hours = [_hour(mark) for mark in MARKS]
+    for course in courses:
+        axes.plot(hours, [100 * done / course.limit for done in course.delivered], color="tab:red", alpha=0.15)
+    for due in {tuple(due / course.limit for due in course.due) for course in courses}:
+        axes.plot(hours, [100 * part for part in due], color="tab:blue", linewidth=2)
+    axes.legend(
+        [Line2D([], [], color="tab:red"), Line2D([], [], color="tab:blue")],
+        ["delivered, each campaign", "the curves: all of the evening, and the hours of some"],
+        frameon=False,
+    )
+    axes.set_xlabel(HOURS)
+    axes.set_ylabel("percent of its impressions")
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def drawn(scene: Scene) -> Figure:
     """Return a picture: the curve and what it may be off by, what was delivered, and what was asked for meanwhile."""
     flown = scene.flown
     figure = Figure(figsize=INCHES, layout="constrained")
@@ -70,8 +102,7 @@ def drawn(scene: Scene, title: str) -> Figure:
     at_moments = [flown.delivered[flown.seconds.index(second)] for second in scene.moments]
     moments = [_hour(second) for second in scene.moments]
     delivery.plot(moments, at_moments, ".", color="tab:red", markersize=5, label="judged here")
-    delivery.set_title(title)
-    delivery.set_xlabel("hours since Monday, 0:00 UTC")
+    delivery.set_xlabel(HOURS)
     delivery.set_ylabel("impressions")
     delivery.set_xticks(_ticks(hours))
     delivery.set_ylim(bottom=0)
