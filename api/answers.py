@@ -18,6 +18,7 @@ CLICK_PATH: Final = "/ads/v1/c/"
 FRAME_PATH: Final = "/ads/v1/frame/"
 MEDIA_PATH: Final = "/ads/v1/media/"
 PLAYBACK_PATH: Final = "/ads/v1/t/"
+NOTICE_PATH: Final = "/ads/v1/b/"
 
 
 class Ad(Struct, frozen=True, kw_only=True, omit_defaults=True):

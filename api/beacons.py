@@ -14,7 +14,7 @@ from msgspec import Meta, Struct, structs
 
 from api import problems
 from api.decisions import SLOT_KEY, slot_of
-from api.senders import Sender, delivered, sender_of, why_no_conversion
+from api.senders import EXCHANGE, Sender, delivered, sender_of, why_no_conversion
 from api.services import Services, services_of
 from domain.budget import DeliveryKind
 from domain.conversion import Reported, landing
@@ -137,6 +137,14 @@ class BeaconController(Controller):
             raise TokenForged
         return await record(services, request.scope, kind, token, error_code=_error_code(code))
 
+    @get("/b/{token:str}", operation_id="record_notice", responses=_ANSWERS | problems.BEACON)
+    async def notice(self, token: Token, request: Request[Any, Any, Any]) -> ASGIResponse:
+        """Record the impression of a bid, as the exchange reports that bills it: a server, for whoever saw the ad."""
+        services = services_of(request)
+        ticket = services.beacon_tokens.verify_notice(token)
+        await _record(services, [delivered(services, EXCHANGE, "impression", ticket, clock.now())])
+        return _answer(request.scope)
+
     @get("/x/{token:str}", operation_id="record_conversion", responses=_ANSWERS | problems.CLICK)
     async def conversion(
         self,
@@ -164,7 +172,7 @@ class BeaconController(Controller):
         return _answer(request.scope)
 
     @head(
-        ["/i/{token:str}", "/v/{token:str}", "/c/{token:str}", "/t/{token:str}", "/x/{token:str}"],
+        [f"/{door}/{{token:str}}" for door in "ivctbx"],
         operation_id="look_at_beacon",
         include_in_schema=False,
     )

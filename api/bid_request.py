@@ -10,7 +10,10 @@ from msgspec import Meta, Struct
 
 Flag = Literal[0, 1]
 Text = Annotated[str, Meta(max_length=10_000)]
-Texts = Annotated[tuple[Text, ...], Meta(max_length=10_000)]
+Word = Annotated[str, Meta(max_length=255)]
+Words = Annotated[tuple[Word, ...], Meta(max_length=3_000)]
+"""Bounded so that a list that is as long as it may be is within what a body may have."""
+
 Seconds = Annotated[int, Meta(ge=0, le=86_400)]
 Price = Annotated[float, Meta(ge=0, le=1_000_000_000)]
 
@@ -33,7 +36,7 @@ class Banner(Struct, frozen=True, kw_only=True):
 class Playable(Struct, frozen=True, kw_only=True):
     """What video (3.2.7) and audio (3.2.8) have in common: what can be played, how long, and in what pod."""
 
-    mimes: Texts
+    mimes: Words
     minduration: Seconds | None = None
     maxduration: Seconds | None = None
     rqddurs: Annotated[tuple[Seconds, ...], Meta(max_length=100)] = ()
@@ -116,11 +119,11 @@ class Programme(Struct, frozen=True, kw_only=True):
     domain: Text | None = None
     bundle: Text | None = None
     page: Text | None = None
-    cat: Texts = ()
-    sectioncat: Texts = ()
-    pagecat: Texts = ()
+    cat: Words = ()
+    sectioncat: Words = ()
+    pagecat: Words = ()
     keywords: Text | None = None
-    kwarray: Texts = ()
+    kwarray: Words = ()
     content: BidContent = BidContent()
 
 
@@ -160,17 +163,17 @@ class BidRequest(Struct, frozen=True, kw_only=True):
     regs: Regs = Regs()
     test: Flag = 0
     tmax: int | None = None
-    wseat: Texts = ()
-    bseat: Texts = ()
-    cur: Texts = ()
-    bcat: Texts = ()
-    badv: Texts = ()
+    wseat: Words = ()
+    bseat: Words = ()
+    cur: Words = ()
+    bcat: Words = ()
+    badv: Words = ()
 
 
 class Bid(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A bid (4.2.3): a creative for an impression, and what a thousand of them cost.
 
-    `burl` is the impression's own URL, as `adm` has it too: whichever is requested first is recorded, and billed, once.
+    `burl` reports the impression, as `adm` does by itself: whichever comes first is recorded, and billed, once.
     """
 
     id: UUID

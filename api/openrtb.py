@@ -14,7 +14,7 @@ from litestar.params import RequestBody
 
 from api import problems
 from api.access import bearer
-from api.answers import Ad
+from api.answers import IMPRESSION_PATH, NOTICE_PATH, Ad
 from api.bid_request import Banner, Bid, BidRequest, BidResponse, Format, Imp, Playable, Programme, SeatBid
 from api.decisions import SLOT_KEY, decide, slot_of
 from api.pages import Wish
@@ -138,7 +138,7 @@ class OpenRtbController(Controller):
         """Answer a bid request of OpenRTB 2.6 with bids in one currency, or with `nbr`.
 
         Each impression names its slot by `tagid` or `ext.ledger.slot_id`. What is paid by the thousand is bid at that
-        price, in the first currency of `cur`, or else USD. Requesting `burl` records the impression, as `adm` does.
+        price, in the first currency of `cur`, or else USD. `burl` records the impression, as showing `adm` does.
         """
         services = services_of(request)
         slot_of(request, services)
@@ -279,7 +279,7 @@ def _bid(services: Services, asked: AdRequest, offer: Offer, ad: Ad) -> Bid:
         impid=offer.imp.id,
         price=campaign.terms.pricing.price_micros / CPM_UNIT_MICROS,
         adm=document([played(services, ad, asked)], error_url="").decode() if is_played else markup(ad),
-        burl=ad.impression_url,
+        burl=_notice_url(services, ad),
         adomain=[domain_of(terms)],
         crid=ad.creative_id,
         cid=ad.campaign_id,
@@ -291,6 +291,12 @@ def _bid(services: Services, asked: AdRequest, offer: Offer, ad: Ad) -> Bid:
         exp=offer.slot.hold_seconds,
         slotinpod=kind.slotinpod if isinstance(kind, Playable) else 0,
     )
+
+
+def _notice_url(services: Services, ad: Ad) -> str:
+    base_url, _, token = ad.impression_url.rpartition(IMPRESSION_PATH)
+    _, ticket = services.beacon_tokens.verify(token)
+    return f"{base_url}{NOTICE_PATH}{services.beacon_tokens.sign_notice(ticket)}"
 
 
 def markup(ad: Ad) -> str:

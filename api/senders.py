@@ -27,6 +27,10 @@ class Sender(NamedTuple):
     vouched: bool
 
 
+EXCHANGE: Final = Sender(prefetched=False, agent="unnamed", address="", vouched=True)
+"""Who alone has the token of a notice, and so reports for others, from wherever its servers are."""
+
+
 def sender_of(services: Services, scope: HTTPScope) -> Sender:
     """Return who sends a request."""
     headers = dict(scope["headers"])

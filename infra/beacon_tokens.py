@@ -6,6 +6,7 @@ field before the ticket has a fixed length, so that no two tokens are signed ove
 verifies: it is recorded, as late.
 
 Advertisers have a token of the same form for pages that report conversions, with their id in the place of the ticket.
+Exchanges have one of the impression's ticket for the notice that they bill, which no page gets to see.
 """
 
 import base64
@@ -38,6 +39,9 @@ _LETTERS: Final[dict[DeliveryKind, str]] = {
 }
 _ADVERTISER: Final = "x"
 """The letter of the token by which an advertiser's pages report conversions."""
+
+_NOTICE: Final = "b"
+"""The letter of the token by which an exchange reports that it bills an impression."""
 
 _KINDS: Final[dict[str, DeliveryKind]] = {letter: kind for kind, letter in _LETTERS.items()}
 
@@ -82,6 +86,16 @@ class BeaconTokens:
         token, encoded = self._current.token, _encode(ticket)
         return {kind: token(_LETTERS[kind], encoded) for kind in PLAYBACK}
 
+    def sign_notice(self, ticket: Ticket) -> str:
+        """Return the token with which an exchange reports that it bills an impression."""
+        return self._current.token(_NOTICE, _encode(ticket))
+
+    def verify_notice(self, token: str) -> Ticket:
+        """Return the ticket of an authentic token of a notice; for any other string raise TokenForged."""
+        if token[:1] != _NOTICE or len(token) > TOKEN_CHARACTERS_MAX:
+            raise TokenForged
+        return self._ticket(token)
+
     def sign_advertiser(self, advertiser_id: UUID) -> str:
         """Return the token with which whoever has it reports conversions of an advertiser."""
         return self._current.token(_ADVERTISER, advertiser_id.bytes)
@@ -100,8 +114,11 @@ class BeaconTokens:
         kind = _KINDS.get(token[:1])
         if kind is None or len(token) > TOKEN_CHARACTERS_MAX:
             raise TokenForged
+        return kind, self._ticket(token)
+
+    def _ticket(self, token: str) -> Ticket:
         try:
-            return kind, _decode(self._verified(token))
+            return _decode(self._verified(token))
         except msgspec.DecodeError:  # signed by another version of this program
             raise TokenForged from None
 
@@ -120,7 +137,7 @@ class _Generation:
         self._key = key
         self._heads = {
             letter: _VERSION + self.key_id + ledger_id.bytes + letter.encode()
-            for letter in (*_LETTERS.values(), _ADVERTISER)
+            for letter in (*_LETTERS.values(), _ADVERTISER, _NOTICE)
         }
 
     def mac(self, letter: str, encoded: bytes) -> bytes:

@@ -47,7 +47,12 @@ PUBLIC: Final = {
     "record_view",
     "record_click",
     "record_playback",
+    "record_notice",
+    "report_nothing_played",
     "record_conversion",
+    "read_tag",
+    "read_frame",
+    "read_media",
     "live",
     "ready",
     "metrics",
@@ -186,9 +191,10 @@ def test_other_forms_of_an_answer_are_described(operations: dict[str, dict[str, 
 
     assert forms("report_delivery") == {"application/json", "text/csv"}
     assert forms("read_log") == {"application/json", "application/x-ndjson", "text/event-stream"}
-    for name in ("record_impression", "record_view"):
+    for name in ("record_impression", "record_view", "record_playback", "record_notice"):
         assert forms(name) == {"image/gif"}
         assert forms(name, "204") == set()
+    assert forms("vast") == {"application/xml"}
     assert forms("record_click", "302") == set()
     assert "Location" in operations["record_click"]["responses"]["302"]["headers"]
 

@@ -84,16 +84,33 @@ def test_a_banner_is_bid(page: Page, web: httpx.Client) -> None:
     assert (bid["impid"], bid["price"], bid["mtype"]) == ("1", 2.5, 1)
     assert (bid["w"], bid["h"]) == (page.size["width"], page.size["height"])
     assert (bid["adomain"], bid["cat"]) == (["shop.example"], ["IAB18-2"])
-    assert bid["burl"] in bid["adm"]
+    assert bid["burl"] not in bid["adm"]
     assert "/ads/v1/c/" in bid["adm"]
     assert "nurl" not in bid
-    for _ in range(2):
-        assert web.get(bid["burl"]).status_code == 204
+    (shown,) = re.findall(r'<img src="([^"]+/ads/v1/i/[^"]+)" width="1"', bid["adm"])
+    for url in (bid["burl"], html.unescape(shown), bid["burl"]):
+        assert web.get(url).status_code == 204
     (entry,) = recorded(page.world, bid["id"])
     assert entry["event"]["type"] == "impression_recorded"
     assert (entry["event"]["campaign_id"], entry["event"]["creative_id"]) == (bid["cid"], bid["crid"])
     assert (entry["event"]["country"], entry["event"]["price_micros"]) == ("DE", 2_500)
     assert spent(page.world, bid["cid"])["spent_micros"] == 2_500
+
+
+def test_a_notice_comes_from_a_server(world: World, service: Service) -> None:
+    """What an exchange bills is billed, though it is no browser; its token is good at no other door."""
+    page = new_page(world, traffic="browser")
+    page.campaign(pricing=CPM)
+    page.known()
+    (bid,) = bids(offered(page, banner(page)))
+    with service.client(headers={"User-Agent": "Go-http-client/1.1"}) as exchange:
+        assert exchange.get(bid["burl"].replace("/b/", "/i/")).status_code == 403
+        assert exchange.head(bid["burl"]).status_code == 204
+        assert recorded(world, bid["id"]) == []
+        assert exchange.get(bid["burl"]).status_code == 204
+    (entry,) = recorded(world, bid["id"])
+    assert (entry["event"]["billed"], entry["event"]["reason"]) == (True, None)
+    assert entry["event"]["basis"]
 
 
 def test_a_pod_of_audio_is_bid(world: World, web: httpx.Client) -> None:

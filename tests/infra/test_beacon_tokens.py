@@ -155,6 +155,17 @@ def test_an_advertiser_has_a_token_of_its_own() -> None:
             TOKENS.verify_advertiser(foreign)
 
 
+@given(tickets)
+def test_an_exchange_has_a_token_of_its_own(promised: Ticket) -> None:
+    """The token of a notice has the ticket of its impression, and is good for nothing else, nor is another for it."""
+    token = TOKENS.sign_notice(promised)
+    assert TOKENS.verify_notice(token) == promised
+    assert refused(token)
+    for other in (TOKENS.sign("impression", promised), f"b{TOKEN[1:]}", token[:-1], token + "A", "b", ""):
+        with pytest.raises(TokenForged):
+            TOKENS.verify_notice(other)
+
+
 def test_every_key_of_two_generations_verifies() -> None:
     """After a rotation tokens of the secret before are good until it is taken away; new ones are of the new secret."""
     rotated = tokens(CURRENT, PREVIOUS)
