@@ -40,10 +40,7 @@ class Claims(Struct, frozen=True, kw_only=True):
     jti: UUID
     ledger: UUID
     role: Role
-    sid: UUID | None = None
-
-
-_REQUIRED: Final = [name for name in Claims.__struct_fields__ if name != "sid"]
+    sid: UUID
 
 
 class TokenRefused(Exception):
@@ -55,7 +52,7 @@ class TokenRefused(Exception):
         self.reason = reason
 
 
-def issue(user: User, *, keys: Keys, issuer: str, session: UUID | None = None) -> str:
+def issue(user: User, *, keys: Keys, issuer: str, session: UUID) -> str:
     """Return a new access token for a person; `issuer` is the service's public URL."""
     now = int(clock.now().timestamp())
     claims = Claims(
@@ -90,7 +87,7 @@ def verify(token: str, *, keys: Keys, issuer: str) -> Claims:
             audience=AUDIENCE,
             issuer=issuer,
             leeway=timedelta(seconds=CLOCK_DIFFERENCE_SECONDS_MAX),
-            options={"require": _REQUIRED, "strict_aud": True},
+            options={"require": list(Claims.__struct_fields__), "strict_aud": True},
         )
         return msgspec.convert(payload, Claims)
     except jwt.PyJWTError as failure:
