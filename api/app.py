@@ -25,6 +25,7 @@ from api.decisions import DecisionController
 from api.explaining import ExplanationController
 from api.express import expressed
 from api.guard import behind_proxies, guarded
+from api.hardening import hardened
 from api.lifeline import hung_on
 from api.observe import observed
 from api.openrtb import OpenRtbController
@@ -126,7 +127,8 @@ def create_app(configured: Settings | None = None) -> Litestar:
     )
     documentation.complete(app)
     limits = RateLimits(found.rate_per_key, found.rate_per_address, counts)
-    ordinary = guarded(expressed(app.asgi_handler, app), limits, connections_max=found.connections_max)
+    people = hardened(app.asgi_handler, found.cors_origins, https=found.public_url.startswith("https:"))
+    ordinary = guarded(expressed(app.asgi_handler, app), people, limits, connections_max=found.connections_max)
     app.asgi_handler = behind_proxies(observed(bounded(ordinary)), found.trusted_proxies)
     return app
 

@@ -33,8 +33,8 @@ _OPEN_TO_WHAT: Final = [
 """Every page may ask, for nothing of a browser's own is believed here: no cookie, only what a page has to know."""
 
 
-def guarded(app: ASGIApp, limits: RateLimits, *, connections_max: int) -> ASGIApp:
-    """Return the application with its ad doors counted by slot key and by address.
+def guarded(app: ASGIApp, others: ASGIApp, limits: RateLimits, *, connections_max: int) -> ASGIApp:
+    """Return the application with its ad doors counted by slot key and by address; what is none goes to `others`.
 
     While most of the connections are open that a worker holds, ad doors close theirs after an answer. Else those who
     keep all of them busy would keep everybody out who comes later, health checks first.
@@ -52,7 +52,9 @@ def guarded(app: ASGIApp, limits: RateLimits, *, connections_max: int) -> ASGIAp
             if scope["method"] == "OPTIONS":
                 await _open(send)
                 return
-        await app(scope, receive, send)
+            await app(scope, receive, send)
+        else:
+            await others(scope, receive, send)
 
     return guard
 

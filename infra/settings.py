@@ -60,6 +60,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     rates_file: Path | None = None
     workers: int = 1
     trusted_proxies: str = ""
+    cors_origins: tuple[str, ...] = ()
     connections_max: int = CONNECTIONS_MAX
     media_url: str = ""
     data_centres_file: Path | None = None
@@ -123,6 +124,7 @@ def read(*, data_dir: Path | None = None) -> Settings:
         rates_file=_path("LEDGER_RATES_FILE"),
         workers=int(os.environ.get("LEDGER_WORKERS") or 1),
         trusted_proxies=_networks("LEDGER_TRUSTED_PROXIES"),
+        cors_origins=_origins("LEDGER_CORS_ORIGINS"),
         connections_max=_number("LEDGER_CONNECTIONS_MAX", CONNECTIONS_MAX),
         media_url=_bucket("LEDGER_MEDIA_URL"),
         data_centres_file=_path("LEDGER_DATA_CENTRES_FILE"),
@@ -145,6 +147,16 @@ def _networks(name: str) -> str:
     except ValueError as error:
         raise SettingUnfit(name, said, "addresses and networks, such as 10.0.0.0/8, separated by commas") from error
     return said
+
+
+def _origins(name: str) -> tuple[str, ...]:
+    said = os.environ.get(name) or ""
+    origins = tuple(part.strip() for part in said.split(",")) if said else ()
+    for origin in origins:
+        parts = urlsplit(origin)
+        if origin != f"{parts.scheme}://{parts.netloc}" or parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise SettingUnfit(name, said, "origins, such as https://console.example, separated by commas")
+    return origins
 
 
 def _bucket(name: str) -> str:

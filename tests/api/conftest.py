@@ -18,6 +18,9 @@ from tests.world import World
 DATA_CENTRE: Final = "203.0.113.0/24"
 """What the service takes for a data centre; it believes whoever says from this machine that it is a proxy."""
 
+CONSOLE: Final = "https://console.example"
+"""The origin of the pages that may ask the doors for people."""
+
 
 @pytest.fixture(scope="session")
 def service(cluster_url: str) -> Iterator[Service]:
@@ -58,7 +61,11 @@ def _on_fresh_database(cluster_url: str) -> Iterator[Service]:
     with TemporaryDirectory() as folder:
         networks = Path(folder) / "data centres"
         networks.write_text(f"# Where tests say that they are\n{DATA_CENTRE}\n")
-        settings = {"LEDGER_DATA_CENTRES_FILE": str(networks), "LEDGER_TRUSTED_PROXIES": "127.0.0.1"}
+        settings = {
+            "LEDGER_DATA_CENTRES_FILE": str(networks),
+            "LEDGER_TRUSTED_PROXIES": "127.0.0.1",
+            "LEDGER_CORS_ORIGINS": CONSOLE,
+        }
         url = with_database(cluster_url, name)
         with running(Path(folder) / "data", database_url=url, settings=settings) as started:
             yield started

@@ -66,7 +66,7 @@ async def passed(app: ASGIApp, path: str, authorization: list[bytes], client: st
         statuses.append(message.get("status"))
 
     headers = [(b"host", b"ads.example"), *((b"authorization", said) for said in authorization)]
-    scope: Any = {"type": "http", "path": path, "headers": headers, "client": (client, 1)}
+    scope: Any = {"type": "http", "method": "GET", "path": path, "headers": headers, "client": (client, 1)}
     await app(scope, receive, send)
     return statuses[0]
 
@@ -84,7 +84,7 @@ async def let_in(_scope: Scope, _receive: Receive, send: Send) -> None:
 )
 async def test_however_it_is_spelled_it_is_the_same_door_and_key(path: str, authorization: list[bytes]) -> None:
     """What the framework takes for the same path and the same key is counted as the same."""
-    app = guarded(let_in, RateLimits("1/day", "", SharedCounts(None, 1)), connections_max=2_048)
+    app = guarded(let_in, let_in, RateLimits("1/day", "", SharedCounts(None, 1)), connections_max=2_048)
     assert await passed(app, "/ads/v1/decisions", [b"Bearer k"]) == 200
     assert await passed(app, path, authorization) == 429
     assert await passed(app, path, [b"Bearer another"]) == 200
