@@ -1,7 +1,8 @@
 """Who may do what: permissions by role, in one table, and the guards that hold every route to it."""
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, NamedTuple, get_args
+from uuid import UUID
 
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
@@ -9,12 +10,21 @@ from litestar.handlers import BaseRouteHandler
 from api.problems import Forbidden, Unauthenticated
 from api.services import services_of
 from domain.rights import Rights
-from infra import access_tokens
+from infra import access_tokens, api_keys
 from infra.access_tokens import Claims
 from infra.users import Role
 
 Connection = ASGIConnection[Any, Any, Any, Any]
 Permission = Literal["read", "contact", "draft", "change", "manage", "review", "spend", "administer", "audit"]
+
+
+class Caller(NamedTuple):
+    """Who asks, a person or a program: in which ledger, in what role, and how the log calls them."""
+
+    ledger: UUID
+    role: Role
+    actor: str
+
 
 ROLES: Final[Mapping[Role, frozenset[Permission]]] = {
     "admin": frozenset(get_args(Permission)),
@@ -38,8 +48,9 @@ def may_read(connection: Connection, _handler: BaseRouteHandler) -> None:
 
 
 def is_person(connection: Connection, _handler: BaseRouteHandler) -> None:
-    """Let those in who have an account of their own."""
-    claims_of(connection)
+    """Let those in who have an account of their own, and no programs."""
+    if isinstance(_known(connection), Caller):
+        raise Forbidden
 
 
 def may_draft(connection: Connection, _handler: BaseRouteHandler) -> None:
@@ -77,29 +88,49 @@ def may_audit(connection: Connection, _handler: BaseRouteHandler) -> None:
     permit("audit", connection)
 
 
-def reads_contacts(claims: Claims) -> bool:
+def reads_contacts(caller: Caller) -> bool:
     """Tell whether somebody may read how people are reached; to others it is shown as the log has it, encrypted."""
-    return "contact" in ROLES[claims.role]
+    return "contact" in ROLES[caller.role]
 
 
-def rights_of(claims: Claims) -> Rights:
+def rights_of(caller: Caller) -> Rights:
     """Return what somebody may do with what they may change."""
-    granted = ROLES[claims.role]
+    granted = ROLES[caller.role]
     return Rights(
         plans="draft" in granted, spends="spend" in granted, beyond_drafts=bool({"manage", "spend"} & granted)
     )
 
 
+def caller_of(connection: Connection) -> Caller:
+    """Return who asks, by access token or API key, if it still holds; raise Unauthenticated or TokenRefused."""
+    known = _known(connection)
+    return known if isinstance(known, Caller) else Caller(known.ledger, known.role, f"user:{known.sub}")
+
+
 def claims_of(connection: Connection) -> Claims:
-    """Return what the access token of a request says, if it still holds; raise Unauthenticated or TokenRefused."""
-    known = connection.scope.get("claims")
-    if isinstance(known, Claims):
+    """Return what the access token of a person says, where only people are let in; raise as `caller_of` does."""
+    known = _known(connection)
+    if isinstance(known, Caller):
+        raise Forbidden
+    return known
+
+
+def _known(connection: Connection) -> Claims | Caller:
+    known = connection.scope.get("known")
+    if isinstance(known, Claims | Caller):
         return known
-    services = services_of(connection)
-    said = access_tokens.verify(bearer(connection), keys=services.keys, issuer=services.issuer)
-    claims = services.revocations.checked(said)
-    connection.scope["claims"] = claims  # type: ignore[typeddict-unknown-key]  # verified once a request
-    return claims
+    services, presented = services_of(connection), bearer(connection)
+    found: Claims | Caller
+    if presented.startswith(api_keys.PREFIX):
+        key = services.api_keys.known(presented)
+        if key is None:
+            raise Unauthenticated
+        found = Caller(services.ledger_id, key.role, f"key:{key.id}")
+    else:
+        said = access_tokens.verify(presented, keys=services.keys, issuer=services.issuer)
+        found = services.revocations.checked(said)
+    connection.scope["known"] = found  # type: ignore[typeddict-unknown-key]  # verified once a request
+    return found
 
 
 def address_of(connection: Connection) -> str:
@@ -122,5 +153,5 @@ def bearer(connection: Connection) -> str:
 
 def permit(permission: Permission, connection: Connection) -> None:
     """Raise Forbidden unless whoever asks may do this."""
-    if permission not in ROLES[claims_of(connection).role]:
+    if permission not in ROLES[caller_of(connection).role]:
         raise Forbidden

@@ -10,7 +10,7 @@ from litestar.params import FromPath, QueryParameter, RequestBody
 from msgspec import Struct, structs
 
 from api import lists, problems
-from api.access import claims_of, may_manage, may_read, may_spend, reads_contacts
+from api.access import Caller, caller_of, may_manage, may_read, may_spend, reads_contacts
 from api.beacons import CONVERSION_PATH
 from api.lists import Moment
 from api.services import Services
@@ -18,7 +18,6 @@ from domain.advertiser import ADVERTISER, ChangeAdvertiser, CreateAdvertiser, De
 from domain.errors import NotFound
 from domain.terms import Availability
 from infra import clock
-from infra.access_tokens import Claims
 from infra.batch import Receipt
 from infra.execute import Asked, execute
 from infra.leasing import Funds, read_funds
@@ -53,7 +52,7 @@ class AdvertiserController(Controller):
     ) -> Page[AdvertiserRow]:
         """List advertisers; how people are reached is encrypted for whoever may not read it."""
         found = await lists.browse(services, ledger_id, READ_MODEL, page, as_of, status=status, name=name)
-        return structs.replace(found, items=await _shown(services, claims_of(request), found.items))
+        return structs.replace(found, items=await _shown(services, caller_of(request), found.items))
 
     @get("/{advertiser_id:uuid}", operation_id="get_advertiser", guards=[may_read], responses=problems.LISTING_OF_ONE)
     async def show(
@@ -66,7 +65,7 @@ class AdvertiserController(Controller):
     ) -> Response[AdvertiserRow]:
         """Show an advertiser; how people are reached is encrypted for whoever may not read it."""
         answer = await lists.show(services, ledger_id, READ_MODEL, advertiser_id, as_of)
-        (answer.content,) = await _shown(services, claims_of(request), [answer.content])
+        (answer.content,) = await _shown(services, caller_of(request), [answer.content])
         return answer
 
     @post(operation_id="create_advertiser", guards=[may_manage], responses=problems.CREATING)
@@ -156,12 +155,12 @@ class AdvertiserController(Controller):
         return ConversionUrl(conversion_url=f"{base_url}{CONVERSION_PATH}{token}")
 
 
-async def _shown(services: Services, claims: Claims, rows: Sequence[AdvertiserRow]) -> list[AdvertiserRow]:
+async def _shown(services: Services, caller: Caller, rows: Sequence[AdvertiserRow]) -> list[AdvertiserRow]:
     """Return advertisers as somebody may read them."""
-    if not reads_contacts(claims):
+    if not reads_contacts(caller):
         return list(rows)
     async with services.log.pool.connection() as connection:
-        found = await read_subjects(connection, services.log.masters, claims.ledger, [row.id for row in rows])
+        found = await read_subjects(connection, services.log.masters, caller.ledger, [row.id for row in rows])
     return [_readable(found[row.id], row) for row in rows]
 
 

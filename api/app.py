@@ -16,6 +16,7 @@ from litestar.static_files import create_static_files_router
 from api import documentation, lists, logs, problems
 from api.account import AccountController
 from api.advertisers import AdvertiserController
+from api.api_keys import ApiKeyController
 from api.audit import AuditController
 from api.beacons import BeaconController
 from api.campaigns import CampaignController
@@ -36,6 +37,7 @@ from api.proofs import LogController, ProofController
 from api.reference import ReferenceController
 from api.reports import ReportController
 from api.requests import StrictRequest, asked, asked_if, ledger_of
+from api.second_factor import SecondFactorController
 from api.services import Services, services_of
 from api.showing import ShowingController
 from api.sign_in import KeysController, SignInController
@@ -45,11 +47,12 @@ from api.webhooks import WebhookController
 from domain.holds import Holds
 from infra import installation, keys, ledger_keys, settings, subject_keys
 from infra.activity import activity_of
+from infra.api_keys import ApiKeys
 from infra.beacon_tokens import BeaconTokens
 from infra.data_centres import DataCentres
 from infra.database import open_pool
 from infra.rate_limits import RateLimits, SharedCounts
-from infra.revocations import Revocations
+from infra.revocations import Revocations, keep_fresh
 from infra.settings import Settings
 from infra.tallying import Tallying
 from infra.writer import Log, Writer
@@ -78,12 +81,14 @@ def create_app(configured: Settings | None = None) -> Litestar:
                 route_handlers=[
                     SignInController,
                     AccountController,
+                    SecondFactorController,
                     AdvertiserController,
                     PersonalDataController,
                     CampaignController,
                     CreativeController,
                     SlotController,
                     PeopleController,
+                    ApiKeyController,
                     ReportController,
                     ExplanationController,
                     ReferenceController,
@@ -163,11 +168,12 @@ async def serving(url: str, found: Settings, counts: SharedCounts) -> AsyncItera
             holds = Holds(randbits(WORKER_BITS))
             catalogue = Serving(ledger_id, holds)
             await catalogue.refresh(connection)
-            revocations = Revocations(ledger_id)
+            revocations, api_keys = Revocations(ledger_id), ApiKeys(ledger_id)
             await revocations.refresh(connection)
+            await api_keys.refresh(connection)
         writer = Writer(url, holds)
         writing = asyncio.create_task(writer.run(), name="writer")
-        revoking = asyncio.create_task(revocations.follow(pool), name="revocations")
+        revoking = asyncio.create_task(keep_fresh(pool, revocations.refresh, api_keys.refresh), name="revocations")
         following = asyncio.create_task(catalogue.follow(url), name="serving")
         stocking = asyncio.create_task(catalogue.keep_stocked(writer), name="stock")
         tallying = Tallying(ledger_id, holds.worker, catalogue.tally)
@@ -187,6 +193,7 @@ async def serving(url: str, found: Settings, counts: SharedCounts) -> AsyncItera
                 beacon_tokens=BeaconTokens(of_ledger),
                 serving=catalogue,
                 revocations=revocations,
+                api_keys=api_keys,
                 activity=activity_of(found, counts),
                 data_centres=data_centres,
                 issuer=found.public_url or ISSUER_WITHOUT_URL,

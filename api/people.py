@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from litestar import Controller, get, patch, post
+from litestar import Controller, delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter, RequestBody
 from msgspec import UNSET, Meta, Struct, UnsetType, structs
@@ -12,7 +12,7 @@ from api import problems
 from api.access import may_administer
 from api.lists import Limit
 from api.services import Services
-from infra import users
+from infra import second_factors, users
 from infra.execute import Asked
 from infra.once import once
 from infra.users import Role, User
@@ -91,3 +91,11 @@ class PeopleController(Controller):
             changed = await users.change(connection, ledger_id, user_id, role=role, active=active)
             await services.revocations.refresh(connection)
         return changed
+
+    @delete("/{user_id:uuid}/totp", operation_id="reset_second_factor", responses=problems.READING_ONE)
+    async def reset(
+        self, user_id: FromPath[UUID], ledger_id: NamedDependency[UUID], services: NamedDependency[Services]
+    ) -> None:
+        """Turn the one-time passwords of somebody off who lost both the app and the recovery codes."""
+        async with services.log.pool.connection() as connection:
+            await second_factors.remove(connection, await users.by_id(connection, ledger_id, user_id))

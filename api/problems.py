@@ -20,7 +20,7 @@ from infra.access_tokens import TokenRefused
 from infra.beacon_tokens import TokenForged
 from infra.media import MediaUnavailable
 from infra.sessions import SessionRefused
-from infra.sign_in import SignInRefused
+from infra.sign_in import SecondFactorRequired, SignInRefused
 from infra.throttle import Throttled
 from infra.writer import LogBusy, LogUnavailable
 from projections.status import ProjectionBehind
@@ -134,7 +134,8 @@ def on_bad_body(_request: Request[Any, Any, Any], error: msgspec.MsgspecError | 
 def on_unauthenticated(_request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Answer whoever has not proven who they are; why is not told."""
     headers = {"WWW-Authenticate": "Bearer"}
-    return respond(HTTPStatus.UNAUTHORIZED, "unauthenticated", str(type(error).__doc__), headers=headers)
+    code = "second_factor_required" if isinstance(error, SecondFactorRequired) else "unauthenticated"
+    return respond(HTTPStatus.UNAUTHORIZED, code, str(type(error).__doc__), headers=headers)
 
 
 def on_forbidden(_request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
@@ -200,6 +201,7 @@ EXCEPTION_HANDLERS: Final[dict[type[Exception] | int, Any]] = {
     TokenRefused: on_unauthenticated,
     SessionRefused: on_unauthenticated,
     SignInRefused: on_unauthenticated,
+    SecondFactorRequired: on_unauthenticated,
     Forbidden: on_forbidden,
     TokenForged: on_forbidden,
     Throttled: on_throttled,

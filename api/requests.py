@@ -11,7 +11,7 @@ from litestar.openapi.spec import Example
 from litestar.params import HeaderParameter
 from msgspec import structs
 
-from api.access import claims_of, rights_of
+from api.access import caller_of, rights_of
 from api.observe import request_id
 from api.problems import Malformed, UnsupportedMediaType
 from api.services import services_of
@@ -63,19 +63,18 @@ def ledger_of(request: Request[Any, Any, Any]) -> UUID:
     for name, value in request.query_params.items():
         if value == "null" and name != "name":  # somebody may be called that
             raise Malformed(f"{name} is null; leave out what is not asked for.")
-    return claims_of(request).ledger
+    return caller_of(request).ledger
 
 
 async def asked(request: Request[Any, Any, Any], idempotency_key: IdempotencyKey = None) -> Asked:
     """Return who asks for something new, and under which name, as the headers say."""
-    claims = claims_of(request)
-    actor = f"user:{claims.sub}"
+    caller = caller_of(request)
     return Asked(
-        ledger_id=claims.ledger,
-        actor=actor,
+        ledger_id=caller.ledger,
+        actor=caller.actor,
         correlation_id=request_id(request),
-        idempotency=await _idempotency(request, actor, idempotency_key),
-        rights=rights_of(claims),
+        idempotency=await _idempotency(request, caller.actor, idempotency_key),
+        rights=rights_of(caller),
     )
 
 

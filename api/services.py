@@ -7,6 +7,7 @@ from uuid import UUID
 from litestar.connection import ASGIConnection
 
 from infra.activity import Activity
+from infra.api_keys import ApiKeys
 from infra.beacon_tokens import BeaconTokens
 from infra.data_centres import DataCentres
 from infra.keys import Keys
@@ -29,6 +30,7 @@ class Services(NamedTuple):
     beacon_tokens: BeaconTokens
     serving: Serving
     revocations: Revocations
+    api_keys: ApiKeys
     activity: Activity
     data_centres: DataCentres
     issuer: str

@@ -19,6 +19,7 @@ from infra.whereabouts import whereabouts
 KEYS_CACHED_SECONDS: Final = 300
 
 Secret = Annotated[str, Meta(min_length=1, max_length=200)]
+Code = Annotated[str, Meta(min_length=1, max_length=20, description="A one-time password, or a recovery code.")]
 
 
 class Credentials(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -26,6 +27,7 @@ class Credentials(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     email: Annotated[str, Meta(min_length=1, max_length=254, examples=["admin@example.com"])]
     password: Secret
+    code: Code | None = None
 
 
 class RefreshToken(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,6 +82,7 @@ class SignInController(Controller):
             password=data.password,
             address=address_of(request),
             agent=agent_of(request),
+            code=data.code,
         )
         return _tokens(services, session)
 

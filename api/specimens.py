@@ -8,8 +8,10 @@ from msgspec import Struct
 
 from api.account import PasswordChange, ProfileChange
 from api.answers import Ad, DecisionResponse, PlacementDecision
+from api.api_keys import IssuedApiKey, NewApiKey
 from api.beacons import BeaconBatch, BeaconResult, BeaconResults
 from api.people import NewUser, UserChange
+from api.second_factor import Confirmation, Proof, Removal
 from api.sign_in import Credentials, RefreshToken, Tokens
 from api.slots import IssuedKey
 from api.webhooks import CreatedWebhook, NewWebhook, ReplayFrom
@@ -44,6 +46,11 @@ SPECIMENS: Final[tuple[Struct, ...]] = (
         current_password="a long sentence nobody guesses",  # noqa: S106  nobody's password
         new_password="another sentence nobody guesses",  # noqa: S106  nobody's password
     ),
+    Proof(current_password="a long sentence nobody guesses"),  # noqa: S106  nobody's password
+    Confirmation(code="492039"),
+    Removal(current_password="a long sentence nobody guesses", code="287082"),  # noqa: S106  nobody's password
+    NewApiKey(name="Nightly import", role="manager", expires_at=datetime(2027, 1, 1, tzinfo=UTC)),
+    IssuedApiKey(id=_KEY, key="lak_shown-this-once"),
     CreateAdvertiser(
         name="Northwind Shoes", company_name="Northwind Ltd.", email="ads@northwind.example", phone="+44 20 7946 0000"
     ),

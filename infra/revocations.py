@@ -6,7 +6,7 @@ into the database. What a list has lost no token can say any more.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -64,12 +64,14 @@ class Revocations:
         self._roles = {row["id"]: row["role"] if row["active"] else None for row in changed}
         self._ended = frozenset(row["family_id"] for row in ended)
 
-    async def follow(self, pool: Pool) -> None:
-        """Refresh every second, until cancelled."""
-        while True:
-            await asyncio.sleep(READ_EVERY_SECONDS)
-            try:
-                async with pool.connection() as connection:
-                    await self.refresh(connection)
-            except (OSError, psycopg.Error, PoolTimeout) as error:
-                log.warning("revocations are not read", error=type(error).__name__)
+
+async def keep_fresh(pool: Pool, *refresh: Callable[[Connection], Awaitable[None]]) -> None:
+    """Read again every second, until cancelled, what a process knows of access tokens and keys."""
+    while True:
+        await asyncio.sleep(READ_EVERY_SECONDS)
+        try:
+            async with pool.connection() as connection:
+                for each in refresh:
+                    await each(connection)
+        except (OSError, psycopg.Error, PoolTimeout) as error:
+            log.warning("revocations are not read", error=type(error).__name__)

@@ -256,6 +256,33 @@ refresh_tokens = Table(
     comment="Rotating refresh tokens, by hash; one family a sign-in. Using one twice revokes its family.",
 )
 
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("ledger_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("key_sha256", LargeBinary, nullable=False, unique=True),
+    Column("created_by", Uuid, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("last_used_at", DateTime(timezone=True)),
+    comment="Keys of programs that do what people do, by hash; a revoked one is gone.",
+)
+
+second_factors = Table(
+    "second_factors",
+    metadata,
+    Column("ledger_id", Uuid, primary_key=True),
+    Column("user_id", Uuid, primary_key=True),
+    Column("secret", Text, nullable=False),
+    Column("confirmed", Boolean, nullable=False),
+    Column("last_step", BigInteger, nullable=False),
+    Column("recovery_sha256", ARRAY(LargeBinary), nullable=False),
+    comment="Secrets of one-time passwords, encrypted under their owner's subject key; recovery codes by hash.",
+)
+
 login_attempts = Table(
     "login_attempts",
     metadata,

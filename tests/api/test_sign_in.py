@@ -38,6 +38,9 @@ ALLOWED: Final = {
     "list_sessions": SIGNED_IN,
     "end_session": SIGNED_IN,
     "end_sessions": SIGNED_IN,
+    **dict.fromkeys(("get_second_factor", "enrol_second_factor", "confirm_second_factor"), SIGNED_IN),
+    "remove_second_factor": SIGNED_IN,
+    **dict.fromkeys(("list_api_keys", "issue_api_key", "revoke_api_key"), ADMINS),
     "list_advertisers": SIGNED_IN,
     "get_advertiser": SIGNED_IN,
     "create_advertiser": MANAGERS,
@@ -80,6 +83,7 @@ ALLOWED: Final = {
     "get_user": ADMINS,
     "create_user": ADMINS,
     "change_user": ADMINS,
+    "reset_second_factor": ADMINS,
     **dict.fromkeys(("list_countries", "list_subdivisions", "list_time_zones", "list_currencies"), SIGNED_IN),
     **dict.fromkeys(("list_content_ratings", "list_iab_categories"), SIGNED_IN),
     **dict.fromkeys(("list_webhooks", "get_webhook", "create_webhook", "delete_webhook"), ADMINS),
@@ -96,6 +100,13 @@ ALLOWED: Final = {
     "prove_inclusion": AUDITORS,
     "prove_consistency": AUDITORS,
 }
+
+# What programs may not ask for, whatever their role: what belongs to an account, and keys of programs.
+FOR_PEOPLE: Final = frozenset(
+    {"me", "change_me", "change_password", "list_sessions", "end_session", "end_sessions"}
+    | {"get_second_factor", "enrol_second_factor", "confirm_second_factor", "remove_second_factor"}
+    | {"list_api_keys", "issue_api_key", "revoke_api_key"}
+)
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +136,18 @@ def people(service: Service, admin: httpx.Client) -> Iterator[dict[str, httpx.Cl
         added = admin.post("/api/v1/users", json={"email": email, "password": PASSWORD, "role": role})
         assert added.status_code == 201, added.text
         clients[role] = service.signed_in(email, PASSWORD)
+    yield clients
+    for client in clients.values():
+        client.close()
+
+
+@pytest.fixture(scope="module")
+def programs(service: Service, admin: httpx.Client) -> Iterator[dict[str, httpx.Client]]:
+    """A client of one program in each role."""
+    clients = {}
+    for role in ROLES:
+        made = admin.post("/api/v1/api-keys", json={"name": role, "role": role})
+        clients[role] = service.client(headers={"Authorization": f"Bearer {made.json()['key']}"})
     yield clients
     for client in clients.values():
         client.close()
@@ -234,14 +257,24 @@ def test_every_operation_says_who_may_ask_for_it(operations: dict[str, tuple[str
 
 
 @pytest.mark.parametrize("operation", ALLOWED)
-def test_roles(operation: str, operations: dict[str, tuple[str, str]], people: dict[str, httpx.Client]) -> None:
-    """An operation is open exactly to whom the table allows it, before anything else about the request is looked at."""
+def test_roles(
+    operation: str,
+    operations: dict[str, tuple[str, str]],
+    people: dict[str, httpx.Client],
+    programs: dict[str, httpx.Client],
+) -> None:
+    """An operation is open exactly to whom the table allows it, before anything else about the request is looked at.
+
+    It is open to a program as it is to a person in that role, but for what is for people alone.
+    """
     method, path = operations[operation]
     path = re.sub(r"\{\w+_id\}", lambda _: str(uuid4()), path).format(level=0, number="000", position=1)
-    for who, client in people.items():
+    callers = [(who, client, True) for who, client in people.items()]
+    callers += [(who, client, operation not in FOR_PEOPLE) for who, client in programs.items()]
+    for who, client, may_ask in callers:
         answer = client.request(method, path, json={} if method in {"POST", "PATCH"} else None)
         refused = 401 if who == "nobody" else 403
-        if who in ALLOWED[operation]:
+        if may_ask and who in ALLOWED[operation]:
             assert answer.status_code in {200, 204, 400, 404, 415}, (who, answer.text)
         else:
             assert answer.status_code == refused, (who, answer.text)

@@ -1,0 +1,73 @@
+"""The door to API keys: made, listed and revoked by people, never by another key."""
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from litestar import Controller, Request, delete, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, RequestBody
+from msgspec import Meta, Struct
+
+from api import problems
+from api.access import claims_of, is_person, may_administer
+from api.services import Services
+from infra import api_keys
+from infra.api_keys import ApiKey
+from infra.users import Role
+
+
+class NewApiKey(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a key is for, what it may do, and until when."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+    role: Role
+    expires_at: Annotated[datetime, Meta(tz=True)] | None = None
+
+
+class IssuedApiKey(Struct, frozen=True, kw_only=True):
+    """A key that was just made; `key` is shown this once."""
+
+    id: UUID
+    key: str
+
+
+class ApiKeyController(Controller):
+    """The keys of programs."""
+
+    path = "/api-keys"
+    tags = ("people",)
+    guards = (may_administer, is_person)
+
+    @get(operation_id="list_api_keys", responses=problems.READING)
+    async def browse(self, ledger_id: NamedDependency[UUID], services: NamedDependency[Services]) -> list[ApiKey]:
+        """List the keys of programs, and when each was used last."""
+        async with services.log.pool.connection() as connection:
+            return await api_keys.of_ledger(connection, ledger_id)
+
+    @post(operation_id="issue_api_key", responses=problems.ACCOUNT)
+    async def issue(
+        self, data: RequestBody[NewApiKey], request: Request[Any, Any, Any], services: NamedDependency[Services]
+    ) -> IssuedApiKey:
+        """Make a key for a program, show it this once, and keep only its hash."""
+        claims = claims_of(request)
+        async with services.log.pool.connection() as connection:
+            made, key = await api_keys.issue(
+                connection,
+                claims.ledger,
+                name=data.name,
+                role=data.role,
+                created_by=claims.sub,
+                expires_at=data.expires_at,
+            )
+            await services.api_keys.refresh(connection)
+        return IssuedApiKey(id=made.id, key=key)
+
+    @delete("/{key_id:uuid}", operation_id="revoke_api_key", responses=problems.READING_ONE)
+    async def revoke(
+        self, key_id: FromPath[UUID], ledger_id: NamedDependency[UUID], services: NamedDependency[Services]
+    ) -> None:
+        """Make a key of a program invalid; it is out within seconds."""
+        async with services.log.pool.connection() as connection:
+            await api_keys.revoke(connection, ledger_id, key_id)
+            await services.api_keys.refresh(connection)

@@ -1,0 +1,97 @@
+"""The door to one's second factor: one-time passwords of an app, turned on and off."""
+
+from typing import Annotated, Any
+
+from litestar import Controller, Request, get, post
+from litestar.di import NamedDependency
+from litestar.params import RequestBody
+from msgspec import Meta, Struct
+
+from api import problems
+from api.access import address_of, claims_of, is_person
+from api.services import Services
+from api.sign_in import Code, Secret
+from infra import second_factors, sign_in, users
+from infra.second_factors import Enrolment, SecondFactor
+from infra.users import User
+
+
+class Proof(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The password, asked for again."""
+
+    current_password: Secret
+
+
+class Confirmation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The one-time password that the app shows."""
+
+    code: Code
+
+
+class Removal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The password, and a one-time password or a recovery code."""
+
+    current_password: Secret
+    code: Code
+
+
+class RecoveryCodes(Struct, frozen=True, kw_only=True):
+    """What stands in for one-time passwords, each once, should the app be lost; they are shown this once."""
+
+    recovery_codes: Annotated[list[str], Meta(min_length=second_factors.RECOVERY_CODES)]
+
+
+class SecondFactorController(Controller):
+    """One-time passwords."""
+
+    path = "/auth/totp"
+    tags = ("account",)
+    guards = (is_person,)
+
+    @get(operation_id="get_second_factor", responses=problems.READING_ONE)
+    async def show(self, request: Request[Any, Any, Any], services: NamedDependency[Services]) -> SecondFactor:
+        """Show whether one-time passwords are on, and how many recovery codes are left."""
+        user = await _person(request, services)
+        async with services.log.pool.connection() as connection:
+            return await second_factors.of_person(connection, user)
+
+    @post(operation_id="enrol_second_factor", responses=problems.GUESSING)
+    async def enrol(
+        self, data: RequestBody[Proof], request: Request[Any, Any, Any], services: NamedDependency[Services]
+    ) -> Enrolment:
+        """Make the secret of one-time passwords, for an app; they are on once one of them is confirmed."""
+        user = await _proven(request, services, data.current_password)
+        async with services.log.pool.connection() as connection:
+            return await second_factors.enrol(connection, services.keys.masters, user)
+
+    @post("/confirm", operation_id="confirm_second_factor", status_code=200, responses=problems.ACCOUNT)
+    async def confirm(
+        self, data: RequestBody[Confirmation], request: Request[Any, Any, Any], services: NamedDependency[Services]
+    ) -> RecoveryCodes:
+        """Turn one-time passwords on, with the first that the app shows; from now on signing in asks for one."""
+        user = await _person(request, services)
+        async with services.log.pool.connection() as connection:
+            codes = await second_factors.confirm(connection, services.keys.masters, user, data.code)
+        return RecoveryCodes(recovery_codes=codes)
+
+    @post("/remove", operation_id="remove_second_factor", status_code=204, responses=problems.GUESSING)
+    async def remove(
+        self, data: RequestBody[Removal], request: Request[Any, Any, Any], services: NamedDependency[Services]
+    ) -> None:
+        """Turn one-time passwords off."""
+        user = await _proven(request, services, data.current_password, data.code)
+        async with services.log.pool.connection() as connection:
+            await second_factors.remove(connection, user)
+
+
+async def _person(request: Request[Any, Any, Any], services: Services) -> User:
+    claims = claims_of(request)
+    async with services.log.pool.connection() as connection:
+        return await users.by_id(connection, claims.ledger, claims.sub)
+
+
+async def _proven(request: Request[Any, Any, Any], services: Services, password: str, code: str | None = None) -> User:
+    """Return who asks, if they know their password, which who has found their device does not."""
+    user, address = await _person(request, services), address_of(request)
+    await sign_in.prove(services.log.pool, services.keys, user, password=password, address=address, code=code)
+    return user
