@@ -202,7 +202,7 @@ def test_other_forms_of_an_answer_are_described(operations: dict[str, dict[str, 
 def test_bodies_have_examples(operations: dict[str, dict[str, Any]]) -> None:
     """Every body that is sent has an example, and every example is what its type says."""
     for name, operation in operations.items():
-        if "requestBody" in operation:
+        if "requestBody" in operation and name != "upload_media":  # which is sent an image
             assert operation["requestBody"]["content"]["application/json"]["examples"], name
     for specimen in SPECIMENS:
         assert msgspec.json.decode(msgspec.json.encode(specimen), type=type(specimen)) == specimen
