@@ -28,11 +28,11 @@ COUNT: Final = 200
 BEGINS: Final = MONDAY + 18 * HOUR + 29 * 60
 ENDS: Final = MONDAY + EVENING[1]
 MARKS: Final = (*range(BEGINS + 900, ENDS, 900), ENDS)
-LOOK_SECONDS: Final = 5
-"""The figures are looked at so often; looking every second takes five times as long, and changes little."""
+LOOK_SECONDS: Final = 10
+"""The figures are looked at so often; looking every second takes several times as long."""
 
 SOLD_PART: Final = 0.5
-"""This part of the requests is sold, in all."""
+"""This part of the requests is sold, in all: where it is much more, those of the last priority come too late."""
 
 LATE: Final = (TimeSlot(start="20:00", end="22:30"),)
 

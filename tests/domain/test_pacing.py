@@ -13,7 +13,8 @@ from domain.dayparts import Hours
 from domain.pacing import ALWAYS, URGENCY_MAX, Pace, Portion, pace, passes, target
 from domain.traffic import ALWAYS as ANY_TIME
 from domain.traffic import FLAT, WEEK_SECONDS, Curve, curve, openings
-from tests.domain.flights import fly
+from tests.domain import shared_evening
+from tests.domain.flights import LEAST, fly
 from tests.domain.scenes import (
     DAY,
     HOUR,
@@ -160,6 +161,17 @@ def test_a_recorded_evening_follows_the_curve(limit: int) -> None:
     scene = of_recorded_evening(limit)
     assert scene.deviation <= DEVIATION_MAX
     assert scene.flown.delivered[-1] == limit
+
+
+@pytest.mark.skipif(not RECORDED.exists(), reason="the recorded evening is not here")
+def test_campaigns_that_share_an_evening_all_follow_their_curves() -> None:
+    """Whatever 199 others want, each is within a few impressions of it at every quarter, and delivered in full."""
+    sold = shared_evening.sale()
+    found = shared_evening.courses(sold, shared_evening.play(sold)).values()
+    assert len(found) == shared_evening.COUNT
+    assert max(course.off for course in found) <= LEAST
+    assert [course.delivered[-1] for course in found] == [course.limit for course in found]
+    assert sum(course.limit for course in found) == pytest.approx(len(sold.asked) / 2, rel=0.05)
 
 
 def test_traffic_of_another_shape_is_corrected() -> None:
