@@ -107,10 +107,10 @@ def _encoded(image: Image.Image) -> tuple[int, int, bytes]:
         return *image.size, written.getvalue()
     image.load()
     drawn = _as_seen(image)
-    # The same quantisation again loses next to nothing; but only of what the decoder returned.
+    # The same quantisation again loses next to nothing; but only of what the decoder returned. PNG and GIF heed none.
     quality = "keep" if drawn is image and image.format == "JPEG" else QUALITY
     format_, drawn.info = image.format, _transparency(drawn)
-    drawn.save(written, format_, **({"optimize": True} if format_ in {"PNG", "GIF"} else {"quality": quality}))
+    drawn.save(written, format_, quality=quality)
     return *drawn.size, written.getvalue()
 
 

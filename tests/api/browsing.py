@@ -22,7 +22,7 @@ FLAGS: Final = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
-WAIT_SECONDS_MAX: Final = 15
+WAIT_SECONDS_MAX: Final = 45
 OBSERVED: Final = """() => new Promise((done) => new IntersectionObserver((_, own) => {
     own.disconnect();
     done();
