@@ -9,7 +9,7 @@ import pytest
 
 from tests.api.pages import Page, eventually, fresh, new_page, recorded, spent
 from tests.api.test_vast import campaign_with, radio
-from tests.api.vast_shape import NS, parsed, text
+from tests.api.vast_shape import NS, text, valid
 from tests.running import Service
 from tests.world import World
 
@@ -124,7 +124,7 @@ def test_a_pod_of_audio_is_bid(world: World, web: httpx.Client) -> None:
     assert sum(bid["dur"] for bid in found) == 60
     assert {(bid["impid"], bid["mtype"], bid["price"]) for bid in found} == {("7", 3, 2.5)}
     for bid in found:
-        ad = parsed(bid["adm"]).find("v:Ad", NS)
+        ad = valid(bid["adm"]).find("v:Ad", NS)
         assert ad is not None
         assert (ad.get("adType"), text(ad, ".//v:AdServingId")) == ("audio", bid["id"])
         assert web.get(bid["burl"]).status_code == 204
@@ -150,7 +150,7 @@ def test_a_video_is_bid(world: World) -> None:
     imp = {"id": "1", "tagid": page.slot_id, "video": clip}
     (bid,) = bids(offered(page, imp, dooh={"id": "x"}, test=1))
     assert (bid["dur"], bid["mtype"]) == (15, 2)
-    (media,) = parsed(bid["adm"]).findall(".//v:MediaFile", NS)
+    (media,) = valid(bid["adm"]).findall(".//v:MediaFile", NS)
     assert (media.get("type"), media.get("width")) == ("video/mp4", str(page.size["width"]))
 
 

@@ -1,14 +1,21 @@
 """What a VAST 4.2 document has to look like, as the specification says it: elements, order, attributes and values.
 
-An element that this ledger never writes has no entry here, and is a finding as well.
+An element that this ledger never writes has no entry here, and is a finding as well. Who has fetched the published
+schema, `vast_4.2.xsd` of the IAB Tech Lab's repository `vast`, and names the file in `LEDGER_TEST_VAST_SCHEMA`, has every
+document held against it, too.
 """
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple
 from xml.etree import ElementTree as ET
 
+import xmlschema
+
+SCHEMA_FILE: Final = os.environ.get("LEDGER_TEST_VAST_SCHEMA")
+SCHEMA: Final = xmlschema.XMLSchema(SCHEMA_FILE) if SCHEMA_FILE else None
 NAMESPACE: Final = "http://www.iab.com/VAST"
 NS: Final = {"v": NAMESPACE}
 
@@ -97,6 +104,15 @@ def misshapen(element: ET.Element, path: str = "") -> Iterator[str]:
 def parsed(document: bytes | str) -> ET.Element:
     """Return a document as an XML library reads it."""
     return ET.fromstring(document)  # noqa: S314  of our own service
+
+
+def valid(document: bytes | str) -> ET.Element:
+    """Return a document as an XML library reads it, once nothing is found that is not as it should be."""
+    root = parsed(document)
+    assert list(misshapen(root)) == []
+    if SCHEMA is not None:
+        SCHEMA.validate(root)
+    return root
 
 
 def text(element: ET.Element, path: str) -> str:
