@@ -184,20 +184,21 @@ _TEXTS: Final = """
     ) AS parts
 """
 
-# What lacks what every delivery has is not counted: null is refused by the columns of the read models.
+# Counts of one range fit into an int, and sums of those are made in half the time of others. What lacks what every
+# delivery has is not counted: null is refused by the columns of the read models.
 _COUNTED: Final = """
     SELECT {by},
-        coalesce(sum(n) FILTER (WHERE event.type = 'impression_recorded' AND {counts}), 0) AS impressions,
-        coalesce(sum(n) FILTER (WHERE event.type = 'impression_recorded' AND billed), 0) AS billed_impressions,
-        coalesce(sum(n) FILTER (WHERE event.type = 'view_recorded' AND {counts}), 0) AS views,
-        coalesce(sum(n) FILTER (WHERE event.type = 'click_recorded' AND {counts}), 0) AS clicks,
-        coalesce(sum(n) FILTER (WHERE event.type = 'click_recorded' AND billed), 0) AS billed_clicks,
+        coalesce(sum(n::int) FILTER (WHERE event.type = 'impression_recorded' AND {counts}), 0) AS impressions,
+        coalesce(sum(n::int) FILTER (WHERE event.type = 'impression_recorded' AND billed), 0) AS billed_impressions,
+        coalesce(sum(n::int) FILTER (WHERE event.type = 'view_recorded' AND {counts}), 0) AS views,
+        coalesce(sum(n::int) FILTER (WHERE event.type = 'click_recorded' AND {counts}), 0) AS clicks,
+        coalesce(sum(n::int) FILTER (WHERE event.type = 'click_recorded' AND billed), 0) AS billed_clicks,
         {playback},
-        coalesce(sum(n) FILTER (WHERE event.type = 'conversion_recorded'), 0) AS conversions,
-        coalesce(sum(value_micros::numeric * n) FILTER (WHERE event.type = 'conversion_recorded'), 0)
+        coalesce(sum(n::int) FILTER (WHERE event.type = 'conversion_recorded'), 0) AS conversions,
+        coalesce(sum(value_micros * n) FILTER (WHERE event.type = 'conversion_recorded'), 0)
             AS conversion_micros,
         CASE WHEN bool_and(event.type IS NOT NULL AND billed IS NOT NULL AND price_micros IS NOT NULL)
-            THEN sum(CASE WHEN billed THEN price_micros::numeric * n ELSE 0 END) END AS spent_micros
+            THEN sum(CASE WHEN billed THEN price_micros * n ELSE 0 END) END AS spent_micros
     FROM (
         SELECT {text_by}, event, count(*) AS n, max(position) AS position, max(recorded_at) AS recorded_at
         FROM ({texts}) AS texts GROUP BY {text_group}
@@ -209,7 +210,7 @@ _COUNTED: Final = """
 
 
 _PLAYED: Final = ", ".join(
-    f"coalesce(sum(n) FILTER (WHERE event.type = '{EVENT_OF[kind].__struct_config__.tag}'), 0) AS {kind}s"
+    f"coalesce(sum(n::int) FILTER (WHERE event.type = '{EVENT_OF[kind].__struct_config__.tag}'), 0) AS {kind}s"
     for kind in PLAYBACK
 )
 

@@ -13,8 +13,11 @@ from typing import Final
 
 import psutil
 import psycopg
+from msgspec import UNSET, structs
 
-from domain.events import Entry
+from domain.basis import Basis
+from domain.events import Entry, ImpressionRecorded
+from domain.validity import RULES
 from infra.database import Connection, connect
 from infra.event_log import encode_entry
 from projections import budgets, delivery
@@ -37,13 +40,15 @@ ROOT: Final = Path(__file__).parents[2]
 LOOK_EVERY_SECONDS: Final = 0.005
 PROJECTIONS_COUNTED: Final[tuple[AnyProjection, ...]] = (delivery.PROJECTION, budgets.PROJECTION)
 
-# The same bytes that the writer writes; only ids and times are new. An hour of traffic, one after the other.
+# The same bytes that the writer writes; only ids, times and what decisions went by are new. An hour of traffic, one
+# after the other.
 _DELIVER: Final = """
     INSERT INTO events (ledger_id, position, stream_id, version, type, recorded_at, entry)
     SELECT %(ledger_id)s, %(after)s + number, 'decision-' || id, 1, type, at, (
         '{"stream":"decision-' || id || '","version":1,' || actor
         || '"occurred_at":"' || to_char(at - interval '5 ms', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
-        || '","recorded_at":"' || to_char(at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') || '",' || event
+        || '","recorded_at":"' || to_char(at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') || '",'
+        || replace(event, '"position":1}', '"position":' || number || '}')
     )::json
     FROM (
         SELECT step, uuidv7() AS id, now() + step * interval '1 hour' / %(count)s AS at, type, actor, event
@@ -132,12 +137,14 @@ def keeping_up(plan: Plan) -> Iterator[Row]:
 
 
 def _sample(number: int, entry: Entry) -> tuple[str, str, str]:
-    text = encode_entry(entry).decode()
+    assert isinstance(entry.event, ImpressionRecorded)
+    kind, basis = ("click_recorded", UNSET) if number % 50 == 0 else ("impression_recorded", Basis(position=1))
+    event = structs.replace(entry.event, rules=RULES, basis=basis)
+    text = encode_entry(structs.replace(entry, event=event)).decode()
     _, actor = text.split('"version":1,', 1)
     actor, rest = actor.split('"occurred_at":', 1)
-    event = '"event":' + rest.split('"event":', 1)[1]
-    kind = "click_recorded" if number % 50 == 0 else "impression_recorded"
-    return kind, actor, event.replace("impression_recorded", kind, 1)
+    told = '"event":' + rest.split('"event":', 1)[1]
+    return kind, actor, told.replace("impression_recorded", kind, 1)
 
 
 async def _emptied(url: str) -> None:

@@ -29,6 +29,14 @@ STATUS_AFTER: Final = {
     "creative_paused": "paused",
     "creative_archived": "inactive",
 }
+UNSAID: Final[Mapping[str, Mapping[str, Any]]] = {
+    "advertiser_created": {"status": "active"},
+    "campaign_created": {"timezone": "UTC", "priority": 3, "targeting": []},
+    "creative_created": {"alt_text": "", "weight": 1},
+    "slot_created": {"status": "active", "floor_cpm_micros": 0},
+}
+"""What something is that its first entry does not say, because it is as usual; null is left unsaid, too."""
+
 REVIEW_AFTER: Final = {"creative_submitted": "pending", "creative_approved": "approved", "creative_denied": "denied"}
 
 BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
@@ -162,7 +170,8 @@ class Book:
         thing.status = STATUS_AFTER.get(entry.type, thing.status)
         thing.review = REVIEW_AFTER.get(entry.type, thing.review)
         if entry.type.endswith(("_created", "_changed")):
-            thing.fields.update({name: value for name, value in entry.event.items() if name != "type"})
+            said = UNSAID.get(entry.type, {}) | {name: value for name, value in entry.event.items() if name != "type"}
+            thing.fields.update(said)
         if entry.type.startswith("campaign_"):
             self._check_limits(entry, entry.subject)
 
