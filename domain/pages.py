@@ -65,12 +65,11 @@ def fill(page: Page, draws: Callable[[int], int], take: Take) -> None:
     `draws` is told the number of the opening that something is drawn for, the first where it is for the whole page.
     """
     may_be_blocked = all(opening.bits & opening.lineup.roadblocks for opening in page.openings)
-    shown = _led(page, draws(0), take) if may_be_blocked else []
-    if shown and shown[0].candidate.campaign.roadblock:
+    if may_be_blocked and _is_blocked(page, draws(0), take):
         return
+    shown: list[Seat] = []
     for number, opening in enumerate(page.openings):
-        left = apart(opening.lineup, opening.bits & ~opening.lineup.roadblocks, shown)
-        places = opening.places - sum(seat.number == number for seat in shown) if shown else opening.places
+        places, left = opening.places, apart(opening.lineup, opening.bits & ~opening.lineup.roadblocks, shown)
         while places and left:
             for candidate in page.offered(number, left, draws(number)):
                 seat = Seat(number, candidate)
@@ -83,7 +82,7 @@ def fill(page: Page, draws: Callable[[int], int], take: Take) -> None:
                 break
     if may_be_blocked and not shown:
         roadblocks = [each._replace(bits=each.bits & each.lineup.roadblocks) for each in page.openings]
-        _led(structs.replace(page, openings=roadblocks), draws(0), take)
+        _is_blocked(structs.replace(page, openings=roadblocks), draws(0), take)
 
 
 def apart(lineup: Lineup, bits: int, shown: Iterable[Seat]) -> int:
@@ -93,23 +92,20 @@ def apart(lineup: Lineup, bits: int, shown: Iterable[Seat]) -> int:
     return bits
 
 
-def _led(page: Page, draw: int, take: Take) -> list[Seat]:
-    """Let the first that is drawn for one of the places, and can be promised, take it, or as a roadblock all places."""
+def _is_blocked(page: Page, draw: int, take: Take) -> bool:
+    """Let the first roadblock that is drawn, and can, take all places; tell whether one did."""
     places = [number for number, opening in enumerate(page.openings) for _ in range(opening.places)]
     lead = places[draw % len(places)]
     tried: set[UUID] = set()
     for candidate in page.offered(lead, page.openings[lead].bits, draw // len(places)):
-        seats = [Seat(lead, candidate)]
-        if candidate.campaign.roadblock:
-            if candidate.campaign_id in tried:
-                continue
+        if not candidate.campaign.roadblock:
+            return False
+        if candidate.campaign_id not in tried:
             tried.add(candidate.campaign_id)
             seats = _seated(page, places, candidate.campaign_id, draw)
-            if _displaces(page, candidate.campaign, draw):
-                continue
-        if seats and take(seats):
-            return seats
-    return []
+            if seats and not _displaces(page, candidate.campaign, draw) and take(seats):
+                return True
+    return False
 
 
 def _displaces(page: Page, campaign: CampaignTerms, draw: int) -> bool:

@@ -84,8 +84,9 @@ def test_an_ad_says_what_to_show_and_where_to_report(page: Page) -> None:
         {"ad_type": "bottom_left_ad"},
         {
             "media_type": "video",
-            "media_url": "https://a.example/a.mp4",
+            "media_url": "https://cdn.example/a.mp4",
             "mime_type": "video/mp4",
+            "bit_rate_kbps": 800,
             "duration_seconds": 5,
         },
         {"start_date": day(1)},
