@@ -10,6 +10,7 @@ from api.account import PasswordChange, ProfileChange
 from api.answers import Ad, DecisionResponse, PlacementDecision
 from api.api_keys import IssuedApiKey, NewApiKey
 from api.beacons import BeaconBatch, BeaconResult, BeaconResults
+from api.bid_request import Bid, BidDevice, BidGeo, BidRequest, BidResponse, Imp, Playable, Programme, SeatBid
 from api.people import NewUser, UserChange
 from api.second_factor import Confirmation, Proof, Removal
 from api.sign_in import Credentials, RefreshToken, Tokens
@@ -149,6 +150,38 @@ SPECIMENS: Final[tuple[Struct, ...]] = (
                 no_bid_reason=None,
             )
         ],
+    ),
+    BidRequest(
+        id="auction-1",
+        imp=(Imp(id="1", tagid=str(_SLOT), audio=Playable(mimes=("audio/mpeg",), poddur=60, rqddurs=(15, 30))),),
+        app=Programme(bundle="com.example.radio", cat=("IAB1-6",)),
+        device=BidDevice(geo=BidGeo(country="GBR", city="London"), devicetype=4),
+        cur=("GBP",),
+    ),
+    BidResponse(
+        id="auction-1",
+        seatbid=[
+            SeatBid(
+                seat=_ADVERTISER,
+                bid=[
+                    Bid(
+                        id=_DECISION,
+                        impid="1",
+                        price=4.5,
+                        adm='<VAST version="4.2" xmlns="http://www.iab.com/VAST">...</VAST>',
+                        burl="https://ledger.example/ads/v1/b/the-notice-token",
+                        adomain=["northwind.example"],
+                        crid=_CREATIVE,
+                        cid=_CAMPAIGN,
+                        cat=["IAB18"],
+                        dur=30,
+                        mtype=3,
+                        exp=60,
+                    )
+                ],
+            )
+        ],
+        cur="GBP",
     ),
     BeaconBatch(tokens=["the-impression-token", "the-click-token"]),
     BeaconResults(

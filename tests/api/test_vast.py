@@ -1,7 +1,11 @@
 """What players get: VAST that they can read, pods that leave no dead air, and trackers that count."""
 
+import json
+import os
+import subprocess
 from collections import Counter
 from itertools import count
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 from xml.etree import ElementTree as ET
@@ -228,3 +232,23 @@ def test_tokens_are_for_their_own_doors(world: World, player: httpx.Client) -> N
     assert recorded(world, text(ad, ".//v:AdServingId")) == []
     results = player.post("/ads/v1/events", json={"tokens": [start.rpartition("/")[2]] * 2}).json()["results"]
     assert [each["result"] for each in results] == ["recorded", "repeated"]
+
+
+def test_what_the_readme_tells_players_and_exchanges_works(world: World) -> None:
+    """Each command of the README, pasted into a shell, fills a minute of radio."""
+    page = radio(world)
+    campaign_with(page, 10, 20, 30, pricing={"model": "cpm", "price_micros": 4_000_000})
+    page.known()
+    blocks = (Path(__file__).parents[2] / "README.md").read_text().split("```sh\n")
+    (block,) = [each.partition("```")[0] for each in blocks if "/ads/v1/vast" in each]
+    vast, bid = block.split("\ncurl")
+    key = page.ads.headers["Authorization"].removeprefix("Bearer ")
+    named = {"URL": world.service.url, "SLOT_ID": page.slot_id, "SLOT_KEY": key, "PATH": os.environ["PATH"]}
+
+    def pasted(command: str) -> str:
+        done = subprocess.run(["/bin/bash", "-ec", command], env=named, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    assert sum(seconds_of(valid(pasted(vast)))) == 60
+    (seat,) = json.loads(pasted(f"curl{bid}"))["seatbid"]
+    assert sum(each["dur"] for each in seat["bid"]) == 60

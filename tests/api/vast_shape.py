@@ -1,8 +1,8 @@
 """What a VAST 4.2 document has to look like, as the specification says it: elements, order, attributes and values.
 
 An element that this ledger never writes has no entry here, and is a finding as well. Who has fetched the published
-schema, `vast_4.2.xsd` of the IAB Tech Lab's repository `vast`, and names the file in `LEDGER_TEST_VAST_SCHEMA`, has every
-document held against it, too.
+schema, `vast_4.2.xsd` of the IAB Tech Lab's repository `vast`, and names the file in `LEDGER_TEST_VAST_SCHEMA`, has
+every document held against it, too.
 """
 
 import os
