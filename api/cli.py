@@ -74,6 +74,8 @@ Environment:
   LEDGER_TRUSTED_PROXIES        addresses and networks whose X-Forwarded-For is believed, separated by commas
   LEDGER_CONNECTIONS_MAX        how many connections each web worker holds at once [default: 2048]
   LEDGER_PUBLIC_URL             where ad slots reach the service, when it is not where they asked
+  LEDGER_MEDIA_URL              the bucket for uploaded images, such as s3://ads/media, reached as AWS_* variables say
+                                [default: the folder media of LEDGER_DATA_DIR]
   LEDGER_WEBHOOK_NETWORKS       private networks in which webhooks may be, separated by commas [default: none]
   LEDGER_MESSAGE_RETRY_SECONDS  how long to wait before a message is sent again, and again, separated by commas
   LEDGER_ADMIN_EMAIL            with LEDGER_ADMIN_PASSWORD: the first admin of an empty ledger
