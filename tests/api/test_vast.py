@@ -19,6 +19,7 @@ from tests.running import Service
 from tests.world import World
 
 QUARTILES: Final = ("start", "firstQuartile", "midpoint", "thirdQuartile", "complete")
+CLICKS: Final = ("ClickTracking", "ClickThrough", "CompanionClickThrough")
 KINDS: Final = ("start", "first_quartile", "midpoint", "third_quartile", "complete")
 
 _heights: Final = count(3_000)
@@ -77,6 +78,7 @@ def test_a_radio_players_hour(world: World, player: httpx.Client) -> None:
     campaign_id = campaign_with(
         page, 30, 30, 20, 20, 15, 15, 10, pricing={"model": "cpm", "price_micros": 4_000_000}, budget_micros=10_000_000
     )
+    world.creative(campaign_id, width=300, height=253)
     page.known()
     eventually(lambda: seconds_of(asked(player, page, poddur=30, rqddurs="30")))
     played: Counter[str] = Counter()
@@ -89,31 +91,32 @@ def test_a_radio_players_hour(world: World, player: httpx.Client) -> None:
             assert ad.get("adType") == "audio"
             follow(player, ad, up_to=len(QUARTILES) - number % 2, played=played)
     line = delivered(page, campaign_id)
-    assert line["impressions"] == line["billed_impressions"] == played["impression"]
-    assert line["clicks"] == played["click"]
+    assert played.keys() == {"Impression", "Error", *QUARTILES, *CLICKS}
+    assert line["impressions"] == line["billed_impressions"] == played["Impression"]
+    assert {line["clicks"]} == {played[click] for click in CLICKS}
     assert line["progress"] == {kind: played[event] for kind, event in zip(KINDS, QUARTILES, strict=True)} | {
-        "error": played["error"]
+        "error": played["Error"]
     }
     assert line["completion_rate"] == pytest.approx(played["complete"] / played["start"])
-    assert line["spent_micros"] == played["impression"] * 4_000
+    assert line["spent_micros"] == played["Impression"] * 4_000
     assert spent(world, campaign_id)["spent_micros"] == line["spent_micros"]
     audited(world)
 
 
 def follow(player: httpx.Client, ad: ET.Element, *, up_to: int, played: Counter[str]) -> None:
-    """Request every tracker of an ad, each twice, as players do that lose an answer; and count what that comes to."""
-    for _ in range(2):
-        assert player.get(text(ad, ".//v:Impression")).status_code == 204
-        for event in QUARTILES[:up_to]:
-            assert player.get(text(ad, f".//v:Linear//v:Tracking[@event='{event}']")).status_code == 204
-        assert player.get(text(ad, ".//v:VideoClicks/v:ClickTracking")).status_code == 204
-        through = player.get(text(ad, ".//v:VideoClicks/v:ClickThrough"))
-        assert (through.status_code, through.headers["Location"]) == (302, "https://shop.example/spot")
-        if up_to < len(QUARTILES):
-            error = text(ad, ".//v:InLine/v:Error")
-            assert player.get(error.replace("[ERRORCODE]", "405")).status_code == 204
-    played.update({"impression": 1, "click": 1, **dict.fromkeys(QUARTILES[:up_to], 1)})
-    played["error"] += up_to < len(QUARTILES)
+    """Request every URL of ours in an ad that played so far, each twice, as players do that lose an answer."""
+    stopped = up_to < len(QUARTILES)
+    for element in ad.iter():
+        event = element.get("event", element.tag.removeprefix(f"{{{NAMESPACE}}}"))
+        url = (element.text or "").replace("[ERRORCODE]", "405")
+        if "/ads/v1/" not in url or event in QUARTILES[up_to:] or (event == "Error" and not stopped):
+            continue
+        for _ in range(2):
+            answer = player.get(url)
+            leads_on = event.endswith("ClickThrough")
+            assert answer.status_code == (302 if leads_on else 204), event
+            assert answer.headers.get("Location") == ("https://shop.example/spot" if leads_on else None)
+        played[event] += 1
 
 
 def delivered(page: Page, campaign_id: str) -> dict[str, Any]:
@@ -184,6 +187,17 @@ def test_what_does_not_fit_exactly_is_filled_as_far_as_it_can_be(world: World, p
     assert seconds_of(asked(player, page, rqddurs="30", test="true")) == []
     # Of three impressions two are held; looking for a pod of 15 s holds the third, and gives all else back.
     assert seconds_of(asked(player, page, poddur=15)) == [15]
+
+
+def test_competitors_are_in_no_pod_together(world: World, player: httpx.Client) -> None:
+    """A pod has one of two competitors, and no spot twice; what it cannot fill so stays empty."""
+    page = radio(world)
+    for _ in range(2):
+        campaign_with(page, 20, competitive_exclusion=["cars"])
+    campaign_with(page, 15)
+    page.known()
+    for _ in range(3):
+        assert sorted(seconds_of(asked(player, page, poddur=60, test="true"))) == [15, 20]
 
 
 def test_nothing_to_play_is_said_so(world: World, player: httpx.Client) -> None:
