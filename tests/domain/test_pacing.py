@@ -10,10 +10,13 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from domain.dayparts import Hours
-from domain.pacing import ALWAYS, URGENCY_MAX, Pace, Portion, pace, passes, target
+from domain.pacing import ALWAYS, URGENCY_MAX, Delivered, Pace, Portion, pace, passes, target
+from domain.pacing import portions as portions_of
 from domain.traffic import ALWAYS as ANY_TIME
 from domain.traffic import FLAT, WEEK_SECONDS, Curve, curve, openings
+from domain.values import Pricing
 from tests.domain import shared_evening
+from tests.domain.catalogues import CAMPAIGN
 from tests.domain.flights import LEAST, fly
 from tests.domain.scenes import (
     DAY,
@@ -116,6 +119,35 @@ def test_passing_is_as_likely_as_the_odds_and_always_the_same() -> None:
     both = sum(mine and passes(half, other, draw) for mine, draw in zip(passed, draws, strict=True))
     assert both == pytest.approx(250, rel=0.3)
     assert all(passes(structs.replace(half, odds=ALWAYS), one, draw) for draw in draws)
+
+
+def test_each_limit_is_a_portion() -> None:
+    """Of the flight and the day, in impressions and in money; what is held counts, and a day ends with the flight."""
+    limits = {"impression_budget": 900, "budget_micros": 2_000, "daily_impression_budget": 90}
+    terms = structs.replace(CAMPAIGN, daily_budget_micros=200, **limits)
+    done = Delivered(impressions=10, micros=20, day_impressions=4, day_micros=8, held=3)
+    of_day = [
+        Portion(limit=90, delivered=7, since=500, until=2_000),
+        Portion(limit=200, delivered=14, since=500, until=2_000, each=2),
+    ]
+    assert portions_of(terms, done, flight=(100, None), day=(500, 2_000)) == of_day
+    assert portions_of(terms, done, flight=(100, 1_000), day=(500, 2_000)) == [
+        Portion(limit=900, delivered=13, since=100, until=1_000),
+        Portion(limit=2_000, delivered=26, since=100, until=1_000, each=2),
+        *(structs.replace(each, until=1_000) for each in of_day),
+    ]
+
+
+def test_clicks_are_expected_and_a_price_paid_once_is_not_spread() -> None:
+    """Before there are clicks, an impression is taken to cost a part of one; what a flat price leaves is no portion."""
+    per_click = structs.replace(CAMPAIGN, budget_micros=10**6, pricing=Pricing(model="cpc", price_micros=50_000))
+    span = {"flight": (0, 1_000), "day": (0, 500)}
+    (fresh,) = portions_of(per_click, Delivered(impressions=500), **span)
+    assert (fresh.each, fresh.delivered) == (50, 25_000)
+    (clicked,) = portions_of(per_click, Delivered(impressions=500, micros=450_000), **span)
+    assert (clicked.each, clicked.delivered) == (500, 450_000)
+    flat = structs.replace(per_click, pricing=Pricing(model="flat", price_micros=10**6))
+    assert portions_of(flat, Delivered(), **span) == []
 
 
 # --- Whole flights ---
