@@ -31,6 +31,7 @@ from infra.writer import Log, LogBusy, LogUnavailable, Writer
 from projections import campaigns, rebuild
 from projections.catalogue import PROJECTIONS
 from projections.comparison import Comparison
+from projections.forgetting import forget_viewings
 from projections.rebuild import RebuildRunning
 from projections.runner import AnyProjection, run
 
@@ -197,3 +198,4 @@ async def _tidy(ledger_log: Log) -> None:
     async with ledger_log.pool.connection() as connection:
         await sessions.forget_past(connection)
         await throttle.forget_past(connection)
+        await forget_viewings(connection, clock.now())

@@ -155,11 +155,14 @@ class Pricing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     price_micros: PositiveMicros
 
 
+CapUnit = Literal["minute", "hour", "day", "week", "month"]
+
+
 class CapWindow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The span of time in which a frequency cap counts."""
 
     value: Annotated[int, Meta(ge=1, le=1_000)]
-    unit: Literal["minute", "hour", "day", "week", "month"]
+    unit: CapUnit
 
 
 class DisplayTime(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

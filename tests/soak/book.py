@@ -170,8 +170,8 @@ class Book:
         thing.status = STATUS_AFTER.get(entry.type, thing.status)
         thing.review = REVIEW_AFTER.get(entry.type, thing.review)
         if entry.type.endswith(("_created", "_changed")):
-            said = UNSAID.get(entry.type, {}) | {name: value for name, value in entry.event.items() if name != "type"}
-            thing.fields.update(said)
+            thing.fields.update(UNSAID.get(entry.type, {}))
+            thing.fields.update({name: value for name, value in entry.event.items() if name != "type"})
         if entry.type.startswith("campaign_"):
             self._check_limits(entry, entry.subject)
 
