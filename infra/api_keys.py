@@ -5,6 +5,7 @@ second, so that a request asks the database nothing and a revoked key is out wit
 written at the same time.
 """
 
+import asyncio
 import secrets
 from collections.abc import Mapping
 from datetime import datetime
@@ -138,6 +139,7 @@ class ApiKeys:
         self.ledger_id: Final = ledger_id
         self._by_sha256: Mapping[bytes, KnownKey] = {}
         self._used: dict[UUID, datetime] = {}
+        self._reading = asyncio.Lock()
 
     def known(self, presented: str) -> KnownKey | None:
         """Return the key that was presented, if it is one and has not expired, and remember that it was used."""
@@ -148,15 +150,16 @@ class ApiKeys:
         return found
 
     async def refresh(self, connection: Connection) -> None:
-        """Write which keys were used, and read again which there are."""
-        used, self._used = self._used, {}
-        if used:
-            told = {"ledger_id": self.ledger_id, "ids": list(used), "at": list(used.values())}
-            await connection.execute(USED, told)
-        rows = await (await connection.execute(READ, {"ledger_id": self.ledger_id})).fetchall()
-        self._by_sha256 = {
-            bytes(row["key_sha256"]): KnownKey(row["id"], row["role"], row["expires_at"]) for row in rows
-        }
+        """Write which keys were used, and read again which there are; what was read last counts."""
+        async with self._reading:
+            used, self._used = self._used, {}
+            if used:
+                told = {"ledger_id": self.ledger_id, "ids": list(used), "at": list(used.values())}
+                await connection.execute(USED, told)
+            rows = await (await connection.execute(READ, {"ledger_id": self.ledger_id})).fetchall()
+            self._by_sha256 = {
+                bytes(row["key_sha256"]): KnownKey(row["id"], row["role"], row["expires_at"]) for row in rows
+            }
 
 
 def _digest(key: str) -> bytes:

@@ -45,6 +45,7 @@ class Revocations:
         self.ledger_id: Final = ledger_id
         self._roles: Mapping[UUID, Role | None] = {}
         self._ended: frozenset[UUID] = frozenset()
+        self._reading = asyncio.Lock()
 
     def checked(self, claims: Claims) -> Claims:
         """Return claims with the role that their owner has by now; raise TokenRefused for who is out."""
@@ -56,13 +57,14 @@ class Revocations:
         return claims if role == claims.role else structs.replace(claims, role=role)
 
     async def refresh(self, connection: Connection) -> None:
-        """Read again who has changed."""
+        """Read again who has changed; what was read last counts."""
         since = clock.now() - timedelta(seconds=ACCESS_TOKEN_SECONDS + CLOCK_DIFFERENCE_SECONDS_MAX)
         asked = {"ledger_id": self.ledger_id, "since": since}
-        changed = await (await connection.execute(READ_CHANGED, asked)).fetchall()
-        ended = await (await connection.execute(READ_ENDED, asked)).fetchall()
-        self._roles = {row["id"]: row["role"] if row["active"] else None for row in changed}
-        self._ended = frozenset(row["family_id"] for row in ended)
+        async with self._reading:
+            changed = await (await connection.execute(READ_CHANGED, asked)).fetchall()
+            ended = await (await connection.execute(READ_ENDED, asked)).fetchall()
+            self._roles = {row["id"]: row["role"] if row["active"] else None for row in changed}
+            self._ended = frozenset(row["family_id"] for row in ended)
 
 
 async def keep_fresh(pool: Pool, *refresh: Callable[[Connection], Awaitable[None]]) -> None:
