@@ -45,6 +45,7 @@ from domain.creative import (
 from domain.iso import COUNTRIES, CURRENCIES
 from domain.rating import LABELS
 from domain.slot import ChangeSlot, CreateSlot, IssueSlotKey, RevokeSlotKey
+from domain.targeting import domains_of
 from domain.values import (
     AUDIENCES,
     COUNT_MAX,
@@ -179,7 +180,7 @@ CAMPAIGN: Final[Fields] = {
     "languages": _tuples_of(st.sampled_from(["zh", "de-AT", "zh-Hans-CN"])),
     "device_types": _tuples_of(st.sampled_from(get_args(DeviceType))),
     "domains": _tuples_of(hosts.map("www.{}".format)),
-    "excluded_domains": _tuples_of(hosts),
+    "excluded_domains": _tuples_of(hosts.map("shop.{}".format)),
     "key_values": st.dictionaries(short_texts, st.lists(short_texts, min_size=1, max_size=3).map(tuple), max_size=3),
     "time_slots": _tuples_of(st.builds(TimeSlot, start=clock_times, end=clock_times)),
     "weekdays": _tuples_of(st.sampled_from(WEEKDAYS)),
@@ -226,7 +227,7 @@ SLOT: Final[Fields] = {
     "media_types": st.lists(media_types, min_size=1, max_size=5).map(tuple),
     "floor_cpm_micros": micros,
     "max_rating": st.sampled_from(AUDIENCES),
-    "refresh_seconds": NONE,
+    "refresh_seconds": NONE | st.integers(30, 86_400),
     "closable": st.booleans(),
     "hold_seconds": seconds,
     "token_seconds": seconds,
@@ -283,6 +284,7 @@ def _keeping_rules_of_campaigns(command: CreateCampaign) -> CreateCampaign:
         daily_impression_budget=daily_impressions,
         impression_budget=impressions,
         max_view_count=command.max_view_duration and (command.max_view_count or 1),
+        domains=tuple(name for name in command.domains if domains_of(name).isdisjoint(command.excluded_domains)),
     )
 
 
