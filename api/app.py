@@ -28,6 +28,7 @@ from api.express import expressed
 from api.guard import behind_proxies, guarded
 from api.hardening import hardened
 from api.lifeline import hung_on
+from api.notifications import NotificationController
 from api.observe import observed
 from api.openrtb import OpenRtbController
 from api.operations import OperationsController
@@ -93,6 +94,7 @@ def create_app(configured: Settings | None = None) -> Litestar:
                     ExplanationController,
                     ReferenceController,
                     WebhookController,
+                    NotificationController,
                 ],
             ),
             Router(

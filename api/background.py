@@ -11,6 +11,8 @@ import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from msgspec import Struct
 
+from api import mailing
+from api.mailing import Mailing
 from domain.campaign import CAMPAIGN, Campaign, due
 from domain.decider import stream_of
 from domain.errors import Refusal
@@ -26,6 +28,7 @@ from infra.execute import Asked, execute, state_of
 from infra.keys import Keys
 from infra.keys import read as read_keys
 from infra.log_keys import LogKeys
+from infra.mail import mail_of
 from infra.settings import Settings
 from infra.writer import Log, LogBusy, LogUnavailable, Writer
 from projections import campaigns, rebuild
@@ -47,11 +50,12 @@ log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
 class Sending(Struct, frozen=True, kw_only=True):
-    """What sending messages takes: the secrets, where webhooks may be, and how long to wait after each failure."""
+    """What sending messages takes: the secrets, where webhooks may be, the waits after failures, and mail."""
 
     keys: Keys
     destinations: Destinations
     waits_seconds: tuple[float, ...]
+    mailing: Mailing
 
 
 def sending_of(found: Settings) -> Sending:
@@ -60,6 +64,12 @@ def sending_of(found: Settings) -> Sending:
         keys=read_keys(found),
         destinations=Destinations(found.webhook_networks),
         waits_seconds=found.message_retry_seconds,
+        mailing=Mailing(
+            mail=mail_of(found),
+            sender=found.mail_from,
+            public_url=found.public_url,
+            waits_seconds=found.message_retry_seconds,
+        ),
     )
 
 
@@ -83,6 +93,7 @@ async def work(url: str, keys: LogKeys, witnesses: Witnesses | None = None, send
                 if sending is not None:
                     told = courier.run(url, sending.keys, sending.destinations, sending.waits_seconds)
                     tasks.create_task(told, name="webhooks")
+                    tasks.create_task(mailing.run(url, sending.mailing), name="mail")
                 tasks.create_task(_keep_time(url, Log(pool, writer)), name="clock")
         finally:
             writer.close()

@@ -77,6 +77,9 @@ Environment:
   LEDGER_MEDIA_URL              the bucket for uploaded images, such as s3://ads/media, reached as AWS_* variables say
                                 [default: the folder media of LEDGER_DATA_DIR]
   LEDGER_WEBHOOK_NETWORKS       private networks in which webhooks may be, separated by commas [default: none]
+  LEDGER_SMTP_URL               the server that mail leaves through, such as smtp://user:password@mail.example:587
+                                [default: none; mail is kept as files in the folder mail of LEDGER_DATA_DIR]
+  LEDGER_MAIL_FROM              whom mail is from, such as Ledger <ledger@example.com>
   LEDGER_MESSAGE_RETRY_SECONDS  how long to wait before a message is sent again, and again, separated by commas
   LEDGER_ADMIN_EMAIL            with LEDGER_ADMIN_PASSWORD: the first admin of an empty ledger
   LEDGER_LOG_LEVEL              debug, info, warning or error [default: info]

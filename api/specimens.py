@@ -23,6 +23,7 @@ from domain.creative import ChangeCreative, CreateCreative, DenyCreative
 from domain.slot import ChangeSlot, CreateSlot
 from domain.values import CapWindow, ContentRating, DisplayTime, Pricing, Target, TimeSlot
 from infra.batch import Receipt
+from infra.notifications import ChangeNotifications
 
 _ADVERTISER: Final = UUID("0199a1b2-0000-7000-8000-000000000001")
 _CAMPAIGN: Final = UUID("0199a1b2-0000-7000-8000-000000000002")
@@ -112,6 +113,7 @@ SPECIMENS: Final[tuple[Struct, ...]] = (
     NewWebhook(url="https://hooks.northwind.example/ledger", event_types=("campaign_activated", "creative_denied")),
     CreatedWebhook(id=_WEBHOOK, secret="whsec_shown-this-once"),  # noqa: S106  nobody's secret
     ReplayFrom(position=4_711),
+    ChangeNotifications(weekly_report=True, campaign_activated=False),
     Receipt(id=_CAMPAIGN, version=1, position=4_711),
     AdRequest(
         id="page-view-1",

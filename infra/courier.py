@@ -17,7 +17,7 @@ import structlog
 from infra import clock, election, outbox, webhooks
 from infra.database import Connection, Pool, connect, open_pool
 from infra.destinations import DestinationRefused, Destinations
-from infra.event_log import CHANNEL, decode_entry, read_texts, type_of
+from infra.event_log import CHANNEL
 from infra.keys import Keys
 from infra.outbox import Message
 from infra.webhooks import Route, SecretLost
@@ -26,7 +26,9 @@ AT_ONCE_MAX: Final = 8
 """Of one webhook so many streams are sent at once."""
 
 ANSWER_SECONDS_MAX: Final = 15.0
-PAUSE_SECONDS: Final = 0.05
+PAUSE_SECONDS: Final = 0.25
+"""So often it is looked at most, however fast the log grows."""
+
 POLL_SECONDS: Final = 1.0
 
 log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
@@ -117,10 +119,9 @@ class Courier:
     async def _deliver(self, client: httpx.AsyncClient, route: Route, secret: bytes, message: Message) -> str:
         """Send a message and note what became of it; return what failed, if anything."""
         async with self._pool.connection() as connection:
-            (text,) = await read_texts(connection, route.ledger_id, message.position - 1, limit=1)
-        entry = decode_entry(text.entry)
-        body = webhooks.body_of(type_of(entry), entry.recorded_at, text.position, text.entry)
-        headers = webhooks.signed(secret, webhooks.message_id(route.id, text.position), body, clock.now())
+            kind, recorded_at, entry = await webhooks.read_event(connection, route.ledger_id, message.position)
+        body = webhooks.body_of(kind, recorded_at, message.position, entry)
+        headers = webhooks.signed(secret, webhooks.message_id(route.id, message.position), body, clock.now())
         waits, said = self._waits_seconds, ""
         try:
             await self._post(client, route.url, body, headers)

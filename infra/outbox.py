@@ -50,14 +50,16 @@ BEGIN: Final = """
     ON CONFLICT (ledger_id, subscriber) DO NOTHING
 """
 
-LOCK: Final = """
+REACH: Final = """
     SELECT reached.position, head.position AS head, head.command_position, (
         SELECT count(*) FROM outbox
         WHERE ledger_id = %(ledger_id)s AND subscriber = %(subscriber)s AND sent_at IS NULL
     ) AS waiting
     FROM subscribers AS reached JOIN ledger_heads AS head USING (ledger_id)
-    WHERE ledger_id = %(ledger_id)s AND subscriber = %(subscriber)s FOR UPDATE OF reached
+    WHERE ledger_id = %(ledger_id)s AND subscriber = %(subscriber)s
 """
+
+LOCK: Final = f"{REACH} FOR UPDATE OF reached"
 
 MOVE: Final = """
     UPDATE subscribers SET position = %(position)s WHERE ledger_id = %(ledger_id)s AND subscriber = %(subscriber)s
@@ -123,11 +125,14 @@ async def end(connection: Connection, ledger_id: UUID, subscriber: str) -> None:
         await connection.execute(statement, {"ledger_id": ledger_id, "subscriber": subscriber})
 
 
+async def reach_of(connection: Connection, ledger_id: UUID, subscriber: str) -> Reach | None:
+    """Return how far the log was read for a subscriber; None, if it was never begun."""
+    return await _reach(connection, REACH, ledger_id, subscriber)
+
+
 async def lock(connection: Connection, ledger_id: UUID, subscriber: str) -> Reach | None:
     """Return how far the log was read for a subscriber, whom nobody else reads for until the transaction ends."""
-    cursor = await connection.execute(LOCK, {"ledger_id": ledger_id, "subscriber": subscriber})
-    rows = as_structs(await cursor.fetchall(), Reach)
-    return rows[0] if rows else None
+    return await _reach(connection, LOCK, ledger_id, subscriber)
 
 
 async def move(connection: Connection, ledger_id: UUID, subscriber: str, position: int) -> None:
@@ -193,6 +198,12 @@ async def failed(connection: Connection, message: Message, error: str, waits_sec
     said = {"error": error[:ERROR_CHARACTERS_MAX], "due_at": due_at, "now": now}
     await connection.execute(FAILED, _this(message) | said)
     return due_at is None
+
+
+async def _reach(connection: Connection, query: str, ledger_id: UUID, subscriber: str) -> Reach | None:
+    cursor = await connection.execute(query, {"ledger_id": ledger_id, "subscriber": subscriber})
+    rows = as_structs(await cursor.fetchall(), Reach)
+    return rows[0] if rows else None
 
 
 def _this(message: Message) -> dict[str, object]:

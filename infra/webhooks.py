@@ -134,6 +134,11 @@ _COLLECT: Final = """
     RETURNING position
 """
 
+_EVENT: Final = """
+    SELECT type, recorded_at, entry::text AS entry FROM events
+    WHERE ledger_id = %(ledger_id)s AND position = %(position)s
+"""
+
 _SAY: Final = """
     UPDATE webhooks SET delivered_at = coalesce(%(delivered_at)s, delivered_at), error = %(error)s
     WHERE ledger_id = %(ledger_id)s AND id = %(id)s
@@ -221,8 +226,11 @@ async def routes(connection: Connection) -> list[Route]:
 
 async def collect(connection: Connection, route: Route) -> bool:
     """Put what is in the log for a webhook into the outbox, as far as there is room; return whether there is more."""
+    subscriber = str(route.id)
+    reach = await outbox.reach_of(connection, route.ledger_id, subscriber)
+    if reach is None or reach.position >= reach.head:
+        return False  # found without a lock, which would be written
     async with connection.transaction():
-        subscriber = str(route.id)
         reach = await outbox.lock(connection, route.ledger_id, subscriber)
         room = 0 if reach is None else outbox.WAITING_MAX - reach.waiting
         if reach is None or reach.position >= reach.head or room <= 0:
@@ -234,6 +242,14 @@ async def collect(connection: Connection, route: Route) -> bool:
         end = max(positions) if len(positions) == room else until
         await outbox.move(connection, route.ledger_id, subscriber, end)
     return end < reach.head
+
+
+async def read_event(connection: Connection, ledger_id: UUID, position: int) -> tuple[str, datetime, str]:
+    """Return the type of an entry, when it was recorded, and its exact text."""
+    parameters = {"ledger_id": ledger_id, "position": position}
+    row = await (await connection.execute(_EVENT, parameters)).fetchone()
+    assert row is not None  # noqa: S101  positions have no gaps, and the log is never cut
+    return row["type"], row["recorded_at"], row["entry"]
 
 
 async def say(connection: Connection, route: Route, *, delivered: bool, error: str) -> None:

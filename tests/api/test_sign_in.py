@@ -104,6 +104,7 @@ ALLOWED: Final = {
 # What programs may not ask for, whatever their role: what belongs to an account, and keys of programs.
 FOR_PEOPLE: Final = frozenset(
     {"me", "change_me", "change_password", "list_sessions", "end_session", "end_sessions"}
+    | {"get_notifications", "change_notifications"}
     | {"get_second_factor", "enrol_second_factor", "confirm_second_factor", "remove_second_factor"}
     | {"list_api_keys", "issue_api_key", "revoke_api_key"}
 )

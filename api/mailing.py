@@ -1,0 +1,87 @@
+"""Mailing: sends people what they want to hear of, one letter after the other, each until it was taken or parked."""
+
+import asyncio
+from collections.abc import Sequence
+from time import monotonic
+from typing import Final
+from uuid import UUID
+
+import structlog
+from jinja2 import TemplateError
+from msgspec import Struct
+
+from infra import clock, election, installation, letters, notifications, outbox
+from infra.database import Connection, connect
+from infra.event_log import CHANNEL
+from infra.mail import SEND_SECONDS_MAX, Mail, MailFailed, MailRefused
+from projections import news
+
+POLL_SECONDS: Final = 1.0
+LOOK_EVERY_SECONDS: Final = 5.0
+PAUSE_SECONDS: Final = 0.25
+"""So often it is looked at most, however fast the log grows."""
+
+log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
+
+
+class Mailing(Struct, frozen=True, kw_only=True):
+    """How letters leave, whom they are from, where they lead, and how long to wait after each failure."""
+
+    mail: Mail
+    sender: str
+    public_url: str
+    waits_seconds: Sequence[float]
+
+
+async def run(url: str, mailing: Mailing) -> None:
+    """Send the mail of every ledger until cancelled."""
+
+    async def work() -> None:
+        # The one that sends keeps a transaction open while a server takes its time.
+        async with (
+            await connect(url) as listening,
+            await connect(url, idle_in_transaction_seconds=2 * SEND_SECONDS_MAX) as connection,
+        ):
+            await listening.execute(f"LISTEN {CHANNEL}")
+            looked_at = -LOOK_EVERY_SECONDS
+            while True:
+                is_time = monotonic() - looked_at >= LOOK_EVERY_SECONDS
+                for ledger_id in await installation.ledgers(connection):
+                    while await news.follow(connection, ledger_id):
+                        pass
+                    if is_time:
+                        await news.look(connection, ledger_id, clock.now())
+                    while await send_one(connection, ledger_id, mailing):
+                        pass
+                looked_at = monotonic() if is_time else looked_at
+                async for _ in listening.notifies(timeout=POLL_SECONDS, stop_after=1):
+                    await asyncio.sleep(PAUSE_SECONDS)
+
+    await election.lead(url, "mail", work)
+
+
+async def send_one(connection: Connection, ledger_id: UUID, mailing: Mailing) -> bool:
+    """Send a letter that is due; return whether there was one.
+
+    That it was sent is written before it leaves, and committed as soon as it was taken: nothing but these two moments
+    lie between them, so that hardly anything can keep a letter that was taken from being noted.
+    """
+    message = None
+    try:
+        async with connection.transaction():
+            message = await outbox.claim(connection, ledger_id, news.SUBSCRIBER)
+            if message is None:
+                return False
+            user_id = UUID((message.content or {})["user_id"])
+            reader = await notifications.reader(connection, ledger_id, user_id)
+            await outbox.sent(connection, message, "" if reader else "the reader has left")
+            if reader is not None:
+                letter = letters.compose(message, reader, mailing.sender, mailing.public_url)
+                await mailing.mail.send(letter)
+    except (MailFailed, MailRefused, TemplateError, KeyError, ValueError) as error:
+        if message is None:
+            raise
+        waits = mailing.waits_seconds if isinstance(error, MailFailed) else ()
+        parked = await outbox.failed(connection, message, str(error), waits)
+        log.warning("letter not sent", letter=message.name, parked=parked, reason=str(error))
+    return True
