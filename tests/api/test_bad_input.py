@@ -122,6 +122,9 @@ CAMPAIGNS: Final[list[tuple[dict[str, Any], int, str, str]]] = [
     ({"status": "active"}, 400, "invalid_body", "/status"),
 ]
 
+# Fields that make a creative one to be played.
+SPOT: Final = {"media_type": "audio", "duration_seconds": 15, "mime_type": "audio/mpeg", "bit_rate_kbps": 128}
+
 # Fields that spoil a creative.
 CREATIVES: Final[list[tuple[dict[str, Any], int, str, str]]] = [
     *(
@@ -147,10 +150,14 @@ CREATIVES: Final[list[tuple[dict[str, Any], int, str, str]]] = [
     ),
     ({"media_url": "javascript:alert(1)"}, 400, "invalid_body", "/media_url"),
     ({"media_url": "data:image/png;base64,AAAA"}, 400, "invalid_body", "/media_url"),
-    ({"media_url": None}, 422, "media_incomplete", "/media_url"),
+    ({"media_type": "video", "media_url": None}, 422, "media_incomplete", "/media_url"),
     ({"media_content": "<b>too</b>"}, 422, "media_incomplete", "/media_url"),
     ({"width": None}, 422, "media_incomplete", "/width"),
     ({"media_type": "audio"}, 422, "media_incomplete", "/duration_seconds"),
+    ({**SPOT, "mime_type": None}, 422, "media_incomplete", "/mime_type"),
+    ({**SPOT, "mime_type": "video/mp4"}, 422, "media_incomplete", "/mime_type"),
+    ({**SPOT, "bit_rate_kbps": None}, 422, "media_incomplete", "/bit_rate_kbps"),
+    ({**SPOT, "bit_rate_kbps": 0}, 400, "invalid_body", "/bit_rate_kbps"),
     ({"media_type": "hologram"}, 400, "invalid_body", "/media_type"),
     ({"ad_type": "everywhere"}, 400, "invalid_body", "/ad_type"),
     ({"width": 0}, 400, "invalid_body", "/width"),
