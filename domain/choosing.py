@@ -164,17 +164,8 @@ def index(
     )
 
 
-def eligible(
-    snapshot: Snapshot,
-    request: AdRequest,
-    placement: Placement,
-    *,
-    creatives: Collection[UUID] = (),
-) -> int:
-    """Return the bitset of the candidates for a placement that no rule keeps out, whatever the time.
-
-    `creatives`, which the page shows already, are left out.
-    """
+def eligible(snapshot: Snapshot, request: AdRequest, placement: Placement) -> int:
+    """Return the bitset of the candidates for a placement that no rule keeps out, whatever the time."""
     lineup = snapshot.lineups.get(placement.slot_id)
     if lineup is None:
         return 0
@@ -189,13 +180,10 @@ def eligible(
     if lineup.key_counts:
         bits &= _agreeing(lineup, request.key_values)
     blocked = request.blocked
-    for index_, keys in (
-        (lineup.by_creative, creatives),
-        (lineup.by_creative, blocked.creatives),
-        (lineup.by_advertiser, blocked.advertisers),
-    ):
-        if keys:
-            bits &= ~_any_of(index_, keys)
+    if blocked.creatives:
+        bits &= ~_any_of(lineup.by_creative, blocked.creatives)
+    if blocked.advertisers:
+        bits &= ~_any_of(lineup.by_advertiser, blocked.advertisers)
     if blocked.categories:
         bits &= ~_any_of(lineup.by_category, blocked.categories)
     if request.content.rating_system is not None and request.content.rating_label is not None:

@@ -333,12 +333,14 @@ def test_priorities_come_strictly_one_after_the_other() -> None:
         assert found[2:] == [5, 4, 2, 0]
 
 
-def test_what_the_page_shows_already_is_left_out() -> None:
-    """No creative is offered twice on a page."""
-    snapshot = weighted(1, 1, 1).snapshot()
-    bits = eligible(snapshot, REQUEST, PLACEMENT, creatives=[UUID(int=1)])
-    found = choose(snapshot, bits, PLACEMENT, NOON, 12345)
-    assert {candidate.creative_id.int for candidate in found} == {0, 2}
+def test_a_viewers_clock_has_to_be_told() -> None:
+    """A campaign that keeps to the viewer's clock is not shown where that is unknown."""
+    evenings = {"time_basis": "viewer", "time_slots": (TimeSlot(start="18:00", end="22:00"),)}
+    assert [is_shown(asking(geo=Geo(utcoffset=ahead)), campaign=evenings) for ahead in (None, 0, 480)] == [
+        False,
+        False,
+        True,
+    ]
 
 
 def test_campaigns_that_are_sold_out_can_be_left_out() -> None:

@@ -82,6 +82,20 @@ def test_many_are_held_at_once_or_none() -> None:
     assert holds.take_all(CAMPAIGN_ID, many, tick=1.0)
     assert holds.held(CAMPAIGN_ID) == len(many)
     assert not takes(holds, UUID(int=99), at=1.0)
+    assert not Holds().take_all(CAMPAIGN_ID, many, tick=1.0)
+
+
+def test_it_is_known_which_part_is_held() -> None:
+    """Of what is leased a part is promised; of what is not leased, none."""
+    holds = stocked(4)
+    assert holds.part_held(CAMPAIGN_ID) == 0.0
+    takes(holds, FIRST)
+    assert (holds.part_held(CAMPAIGN_ID), holds.part_held(OTHER_ID)) == (0.25, 0.0)
+    holds.give_back(SECOND)
+    assert holds.part_held(CAMPAIGN_ID) == 0.25
+    holds.give_back(FIRST)
+    assert holds.part_held(CAMPAIGN_ID) == 0.0
+    assert stocked(0).part_held(CAMPAIGN_ID) == 0.0
 
 
 def test_campaigns_are_stocked_apart() -> None:
