@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
+import hypothesis
 import psycopg
 import pytest
 
@@ -14,6 +15,10 @@ from infra import clock, embedded, schema
 from infra.database import Pool, open_pool
 from infra.event_log import create_ledger
 from tests import evening
+
+# How long an example takes says how busy the machine is; what is too slow is found by the bench.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
