@@ -17,7 +17,7 @@ from infra.event_log import create_ledger
 from tests import evening
 
 # How long an example takes says how busy the machine is; what is too slow is found by the bench.
-hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.register_profile("untimed", hypothesis.settings(), deadline=None)
 hypothesis.settings.load_profile("untimed")
 
 
