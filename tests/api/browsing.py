@@ -116,9 +116,15 @@ class Reader:
         """Notice what the tag says has happened."""
         self.told.append(what)
 
-    def beacons(self, kind: str) -> int:
-        """Return how many impressions (`i`), views (`v`) or decisions (`decisions`) were requested."""
-        return sum(urlsplit(request.url).path.startswith(f"/ads/v1/{kind}") for request in self.asked)
+    def asks(self, **times: int) -> bool:
+        """Tell whether the page asks for so many decisions, impressions (`i`), views (`v`) or clicks (`c`)."""
+        deadline = monotonic() + WAIT_SECONDS_MAX
+        while any(self._asked(what) < many for what, many in times.items()) and monotonic() < deadline:
+            self.wait(20)
+        return all(self._asked(what) == many for what, many in times.items())
+
+    def _asked(self, what: str) -> int:
+        return sum(urlsplit(request.url).path.split("/")[3] == what for request in self.asked)
 
     def wait(self, milliseconds: int) -> None:
         """Read on for a while."""
@@ -201,13 +207,13 @@ def served(*pages: Page) -> None:
 
 
 def counted(world: World, decision_id: str) -> list[str]:
-    """Return which kinds of delivery the log has of a decision."""
-    return [str(entry["event"]["type"]).removesuffix("_recorded") for entry in recorded(world, decision_id)]
+    """Return which kinds of delivery the log has of a decision, by name."""
+    return sorted(str(entry["event"]["type"]).removesuffix("_recorded") for entry in recorded(world, decision_id))
 
 
 def outcome(world: World, reader: Reader, expected: Sequence[str]) -> None:
-    """Wait until the log has exactly this of each decision that a reader's page was given."""
+    """Wait until the log has exactly this of each decision that a reader's page was given, in whatever order."""
     deadline = monotonic() + WAIT_SECONDS_MAX
-    while any(counted(world, ad["decision_id"]) != list(expected) for ad in reader.decided()):
-        assert monotonic() < deadline, [counted(world, ad["decision_id"]) for ad in reader.decided()]
+    while found := [kinds for ad in reader.decided() if (kinds := counted(world, ad["decision_id"])) != list(expected)]:
+        assert monotonic() < deadline, found
         reader.wait(50)
