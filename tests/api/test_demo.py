@@ -149,7 +149,7 @@ def test_everything_it_suggests_works(demo: Demo) -> None:
 def test_what_the_readme_tells_auditors_works(demo: Demo, tmp_path: Path) -> None:
     """Each command of the README's section for auditors does what it says when it is pasted, one after the other."""
     section = (ROOT / "README.md").read_text().partition("## For auditors")[2].partition("\n## ")[0]
-    blocks = [block.partition("```")[0].splitlines() for block in section.split("```sh\n")[1:]]
+    blocks = [block.partition("```")[0].splitlines() for block in section.replace("\\\n", "").split("```sh\n")[1:]]
     token = next(line for line in demo.told.splitlines() if line.startswith("TOKEN="))
     commands = [line.partition("  #")[0].strip() for block in (blocks[0], [token], *blocks[1:]) for line in block]
     assert len(commands) > 20
