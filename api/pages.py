@@ -180,9 +180,9 @@ class Filling:
         if enough:
             asked.capped = bits & of_subjects(self._snapshot, slot_id, enough)
             bits &= ~asked.capped
-        if not self._request.test:
-            asked.sold_out = bits & self._serving.sold_out(slot_id)
-            bits &= ~asked.sold_out
+        if not self._request.test and (sold_out := self._serving.sold_out(slot_id)):
+            asked.sold_out = bits & sold_out
+            bits &= ~sold_out
         asked.bits = bits
 
     def _draw(self, number: int) -> int:

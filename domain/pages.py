@@ -32,6 +32,12 @@ class Opening(NamedTuple):
     bits: int
     admits: Callable[[Candidate], bool] | None = None
 
+    @property
+    def others(self) -> int:
+        """The bitset without roadblocks."""
+        # Most slots have none, and large integers are not copied for nothing.
+        return self.bits & ~self.lineup.roadblocks if self.lineup.roadblocks else self.bits
+
 
 class Seat(NamedTuple):
     """A candidate for a place of an opening, which is known by its number."""
@@ -69,7 +75,7 @@ def fill(page: Page, draws: Callable[[int], int], take: Take) -> None:
         return
     shown: list[Seat] = []
     for number, opening in enumerate(page.openings):
-        places, left = opening.places, apart(opening.lineup, opening.bits & ~opening.lineup.roadblocks, shown)
+        places, left = opening.places, apart(opening.lineup, opening.others, shown)
         while places and left:
             for candidate in page.offered(number, left, draws(number)):
                 seat = Seat(number, candidate)
@@ -109,10 +115,7 @@ def _is_blocked(page: Page, draw: int, take: Take) -> bool:
 
 
 def _displaces(page: Page, campaign: CampaignTerms, draw: int) -> bool:
-    firsts = (
-        next(page.offered(number, opening.bits & ~opening.lineup.roadblocks, draw), None)
-        for number, opening in enumerate(page.openings)
-    )
+    firsts = (next(page.offered(number, opening.others, draw), None) for number, opening in enumerate(page.openings))
     return any(first is not None and _rank(first.campaign) < _rank(campaign) for first in firsts)
 
 

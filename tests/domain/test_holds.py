@@ -75,12 +75,11 @@ def test_many_are_held_at_once_or_none() -> None:
     holds = stocked(STOCK_IMPRESSIONS_MIN)
     many = dict.fromkeys((UUID(int=number) for number in range(STOCK_IMPRESSIONS_MIN + 1)), HOLD_SECONDS)
     assert not holds.take_all(CAMPAIGN_ID, many, tick=0.0)
-    assert holds.held(CAMPAIGN_ID) == 0
-    assert not holds.take_all(OTHER_ID, many, tick=0.0)
+    assert (holds.held(CAMPAIGN_ID), holds.take_all(OTHER_ID, many, tick=0.0)) == (0, False)
+    holds.give_back(THIRD)  # which nobody was promised
     assert holds.wants(1.0) == [want(2 * len(many) - STOCK_IMPRESSIONS_MIN)]
     holds.granted({CAMPAIGN_ID: len(many)}, asked=1.0)
-    assert holds.take_all(CAMPAIGN_ID, many, tick=1.0)
-    assert holds.held(CAMPAIGN_ID) == len(many)
+    assert (holds.take_all(CAMPAIGN_ID, many, tick=1.0), holds.held(CAMPAIGN_ID)) == (True, len(many))
     assert not takes(holds, UUID(int=99), at=1.0)
     assert not Holds().take_all(CAMPAIGN_ID, many, tick=1.0)
 
@@ -88,14 +87,8 @@ def test_many_are_held_at_once_or_none() -> None:
 def test_it_is_known_which_part_is_held() -> None:
     """Of what is leased a part is promised; of what is not leased, none."""
     holds = stocked(4)
-    assert holds.part_held(CAMPAIGN_ID) == 0.0
-    takes(holds, FIRST)
-    assert (holds.part_held(CAMPAIGN_ID), holds.part_held(OTHER_ID)) == (0.25, 0.0)
-    holds.give_back(SECOND)
-    assert holds.part_held(CAMPAIGN_ID) == 0.25
-    holds.give_back(FIRST)
-    assert holds.part_held(CAMPAIGN_ID) == 0.0
-    assert stocked(0).part_held(CAMPAIGN_ID) == 0.0
+    assert takes(holds, FIRST)
+    assert (holds.part_held(CAMPAIGN_ID), holds.part_held(OTHER_ID), stocked(0).part_held(CAMPAIGN_ID)) == (0.25, 0, 0)
 
 
 def test_campaigns_are_stocked_apart() -> None:
