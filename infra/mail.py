@@ -65,10 +65,11 @@ class Server:
             codes = [each.code for each in error.recipients]
             kind = MailRefused if all(code >= PERMANENT for code in codes) else MailFailed
             raise kind(f"the server refused the recipient: {codes}") from error
-        except (aiosmtplib.SMTPSenderRefused, aiosmtplib.SMTPDataError) as error:
+        except aiosmtplib.SMTPDataError as error:
             kind = MailRefused if error.code >= PERMANENT else MailFailed
             raise kind(f"the server refused the letter: {error.code} {error.message}") from error
         except (aiosmtplib.SMTPException, OSError) as error:
+            # Also for a sender or a password that is refused: whoever runs the service can set it right meanwhile.
             raise MailFailed(str(error) or type(error).__name__) from error
 
 

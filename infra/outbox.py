@@ -35,12 +35,13 @@ class Message(Struct, frozen=True, kw_only=True):
 
 
 class Reach(Struct, frozen=True, kw_only=True):
-    """How far the log was read for a subscriber, how far it goes, and how much waits to be sent."""
+    """How far the log was read for a subscriber, how far it goes, and how much waits to be sent, or is parked of it."""
 
     position: int
     head: int
     command_position: int
     waiting: int
+    parked: int
 
 
 BEGIN: Final = """
@@ -51,11 +52,11 @@ BEGIN: Final = """
 """
 
 REACH: Final = """
-    SELECT reached.position, head.position AS head, head.command_position, (
-        SELECT count(*) FROM outbox
+    SELECT reached.position, head.position AS head, head.command_position, waiting, parked
+    FROM subscribers AS reached JOIN ledger_heads AS head USING (ledger_id) CROSS JOIN LATERAL (
+        SELECT count(*) AS waiting, count(parked_at) AS parked FROM outbox
         WHERE ledger_id = %(ledger_id)s AND subscriber = %(subscriber)s AND sent_at IS NULL
-    ) AS waiting
-    FROM subscribers AS reached JOIN ledger_heads AS head USING (ledger_id)
+    ) AS unsent
     WHERE ledger_id = %(ledger_id)s AND subscriber = %(subscriber)s
 """
 

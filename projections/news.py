@@ -83,7 +83,9 @@ async def follow(connection: Connection, ledger_id: UUID) -> bool:
     async with connection.transaction():
         await outbox.begin(connection, ledger_id, SUBSCRIBER, 0)
         reach = await outbox.lock(connection, ledger_id, SUBSCRIBER)
-        if reach is None or reach.position >= reach.command_position or reach.waiting >= outbox.WAITING_MAX:
+        if reach is None or reach.position >= reach.command_position:
+            return False
+        if reach.waiting - reach.parked >= outbox.WAITING_MAX:  # letters wait for nothing that is parked
             return False
         texts = await read_texts(
             connection, ledger_id, reach.position, until=reach.head, catalogue_only=True, limit=ENTRIES_AT_ONCE

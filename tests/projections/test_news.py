@@ -123,3 +123,18 @@ async def test_a_week_is_reported_once_and_only_with_something_in_it(pool: Pool,
     assert message.content is not None
     assert (message.content["first_day"], message.content["last_day"]) == ("2026-03-02", "2026-03-08")
     assert [day["impressions"] for day in message.content["days"]] == [0] * 6 + [1]
+
+
+async def test_what_is_parked_keeps_nobody_from_their_mail(pool: Pool, ledger_id: UUID) -> None:
+    """However many letters could not be sent for good, what happens is told; while too many wait, the log does."""
+    async with pool.connection() as connection:
+        await person(connection, ledger_id, "admin")
+        await outbox.begin(connection, ledger_id, news.SUBSCRIBER)
+        for number in range(outbox.WAITING_MAX):
+            await outbox.put(connection, ledger_id, news.SUBSCRIBER, f"{number}")
+        await activated(connection, ledger_id)
+        assert not await news.follow(connection, ledger_id)
+        assert await told(connection, ledger_id) == []
+        await connection.execute("UPDATE outbox SET parked_at = now()")
+        await news.follow(connection, ledger_id)
+        assert await told(connection, ledger_id) == ["campaign_activated"]
