@@ -71,6 +71,12 @@ Environment:
   LEDGER_LOG_ORIGIN             what the log is called in its checkpoints, for ever
   LEDGER_RATE_PER_KEY           how many requests each slot key may make, such as 500/second [default: any number]
   LEDGER_RATE_PER_ADDRESS       the same for each address
+  LEDGER_IMPRESSIONS_PER_VIEWER how many of one viewer are plausible; more are invalid [default: 600/minute]
+  LEDGER_CLICKS_PER_VIEWER      the same of clicks [default: 60/minute]
+  LEDGER_IMPRESSIONS_PER_ADDRESS, LEDGER_CLICKS_PER_ADDRESS
+                                the same from one address [default: any number]
+  LEDGER_DATA_CENTRES_FILE      networks of data centres, one a line: what they report is invalid
+  LEDGER_CORS_ORIGINS           origins of pages that may ask /api/v1 and /audit/v1, separated by commas [default: none]
   LEDGER_TRUSTED_PROXIES        addresses and networks whose X-Forwarded-For is believed, separated by commas
   LEDGER_CONNECTIONS_MAX        how many connections each web worker holds at once [default: 2048]
   LEDGER_PUBLIC_URL             where ad slots reach the service, when it is not where they asked
