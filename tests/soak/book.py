@@ -19,6 +19,7 @@ from tests.soak.wrong import Wrong
 LIMITS: Final = ("budget_micros", "daily_budget_micros", "impression_budget", "daily_impression_budget")
 TALLIED: Final = "requests_tallied"
 KINDS: Final = {"impression_recorded": "impression", "view_recorded": "view", "click_recorded": "click"}
+INVALID: Final = "invalid "
 STATUS_AFTER: Final = {
     "campaign_activated": "active",
     "campaign_paused": "paused",
@@ -178,7 +179,7 @@ class Book:
     def _deliver(self, entry: Entry) -> None:
         kind, event = KINDS[entry.type], entry.event
         known = self.delivered[entry.subject]
-        name = f"invalid {kind}" if is_invalid(entry) else kind
+        name = name_of(entry)
         if {name, kind} & known.keys() or entry.version != len(known) + 1:
             raise Wrong(f"position {entry.position}: a {name} after {sorted(known)}", entry)
         if event["billed"] != (event.get("reason") is None):
@@ -243,6 +244,12 @@ class Book:
 def is_invalid(entry: Entry) -> bool:
     """Tell whether an entry says that a delivery is invalid."""
     return str(entry.event.get("reason") or "").startswith("invalid:")
+
+
+def name_of(entry: Entry) -> str:
+    """Return the name of a delivery, of which a decision has one; invalid ones have names of their own."""
+    kind = KINDS.get(entry.type, entry.type)
+    return f"{INVALID}{kind}" if is_invalid(entry) else kind
 
 
 def price_of(kind: str, pricing: Mapping[str, Any], sums: Sums) -> int:

@@ -14,7 +14,7 @@ from uuid import uuid4
 import msgspec
 
 from domain.delivery import Ticket
-from tests.soak.book import KINDS, LIMITS, Entry, Thing
+from tests.soak.book import INVALID, LIMITS, Entry, Thing, name_of
 from tests.soak.stage import Asked, How, Promise, Stage
 from tests.soak.verdicts import BELOW_SPENT, REUSED, STALE, Verdict, is_flying, is_over, made
 from tests.soak.wrong import Wrong
@@ -25,6 +25,7 @@ BY_THEMSELVES: Final = ("clock", "sealer")
 """Who appends without being asked."""
 
 LETTERS: Final = {"impression": "i", "view": "v", "click": "c"}
+CRAWLER: Final = {"User-Agent": "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"}
 TARGET: Final = "https://shop.example/"
 
 
@@ -151,7 +152,10 @@ class Play:
         return ads
 
     def report(self, chosen: Iterable[tuple[int, str]], *, node: int) -> None:
-        """Report deliveries of promises one by one: each is recorded the first time, and acknowledged every time."""
+        """Report deliveries of promises one by one: each is recorded the first time, and acknowledged every time.
+
+        Now and then a crawler does: that is marked, unless it comes after what counts.
+        """
         for number, kind in chosen:
             promise = self._promised(number)
             if promise is None:
@@ -160,8 +164,10 @@ class Play:
                     raise Wrong("a forged beacon was not refused", answer.text)
                 self.nothing_happened()
                 continue
-            expected = {(promise, kind)} if self._is_new(promise, kind) else set()
-            self._beacon(promise, kind, node)
+            crawls = number % 7 == 6
+            name = f"{INVALID}{kind}" if crawls and not promise.ticket.test else kind
+            expected = {(promise, name)} if self._is_new(promise, name) else set()
+            self._beacon(promise, kind, node, **({"headers": CRAWLER} if crawls else {}))
             self._recorded(expected)
 
     def report_many(self, chosen: Sequence[tuple[int, str, int | None]], *, node: int) -> None:
@@ -318,17 +324,18 @@ class Play:
         return self.promises[-1 - number % len(self.promises)] if self.promises and number % 17 != 16 else None
 
     def _is_new(self, promise: Promise, kind: str) -> bool:
-        return kind not in self.book.delivered.get(str(promise.ticket.decision_id), {})
+        known = self.book.delivered.get(str(promise.ticket.decision_id), {})
+        return {kind, kind.removeprefix(INVALID)}.isdisjoint(known)
 
-    def _beacon(self, promise: Promise, kind: str, node: int) -> None:
-        answer = self.ads[node % len(self.ads)].get(f"/ads/v1/{LETTERS[kind]}/{promise.tokens[kind]}")
+    def _beacon(self, promise: Promise, kind: str, node: int, **options: Any) -> None:
+        answer = self.ads[node % len(self.ads)].get(f"/ads/v1/{LETTERS[kind]}/{promise.tokens[kind]}", **options)
         if answer.status_code != (302 if kind == "click" else 204) or answer.headers.get("Location", TARGET) != TARGET:
             raise Wrong(f"a {kind} is not acknowledged", answer, answer.text)
 
     def _recorded(self, expected: Collection[tuple[Promise, str]]) -> list[Entry]:
         """See that these deliveries and no others were recorded, each once, and billed or not as it must be."""
         mine = self._mine()
-        found = sorted((entry.subject, KINDS.get(entry.type, entry.type)) for entry in mine)
+        found = sorted((entry.subject, name_of(entry)) for entry in mine)
         if found != sorted((str(promise.ticket.decision_id), kind) for promise, kind in expected):
             raise Wrong(
                 "not what was reported", [(str(each.ticket.decision_id), kind) for each, kind in expected], *mine
@@ -343,6 +350,8 @@ class Play:
 
     def _reasons(self, promise: Promise, kind: str, entry: Entry) -> set[str | None]:
         """Return why a delivery may have been left unbilled; None stands for billed."""
+        if kind.startswith(INVALID):
+            return {"invalid:crawler"}
         ticket, now = promise.ticket, entry.recorded_at.timestamp()
         fields = self.book.of("campaign", str(ticket.campaign_id)).fields
         # Set back, a clock lets promises of before last longer than the steady clocks of their workers know of.
