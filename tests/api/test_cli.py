@@ -145,7 +145,7 @@ def test_a_weak_password_is_refused(ledger: Ledger, configured: str) -> None:
     """What the service would not take as a password is refused with the reason, and nobody is added."""
     ledger("migrate")
     status, _, error = ledger("user", "create", "--email", "ada@example.com", "--role", "admin", stdin="short\n")
-    assert (status, error) == (2, "ledger: A password has 12 to 128 characters.\n")
+    assert (status, error) == (2, "ledger: A password has 15 to 128 characters.\n")
     with psycopg.connect(configured) as connection:
         assert connection.execute("SELECT count(*) FROM users").fetchone() == (0,)
 
