@@ -16,6 +16,7 @@ from litestar.params import QueryParameter
 from api import problems
 from api.access import may_read
 from api.lists import WITHOUT_NUL, Cursor, Limit
+from api.requests import refuse_null
 from domain.errors import UnknownCountry
 from domain.iso import alpha_2
 from infra import reference
@@ -141,6 +142,7 @@ async def _page(
     chosen: Callable[[C], bool] = lambda _: True,
 ) -> Response[Page[C]]:
     """Return a page of codes, or that it is the one which the client has; raise BadCursor."""
+    refuse_null(request)
     begin = _begin(cursor)
     codes = await asyncio.to_thread(read)  # the first time, it is read from files
     found = [each for each in (reference.matching(codes, search) if search else codes) if chosen(each)]

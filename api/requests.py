@@ -59,11 +59,16 @@ def _decoder(kind: type[object]) -> msgspec.json.Decoder[Any]:
 
 
 def ledger_of(request: Request[Any, Any, Any]) -> UUID:
-    """Return the ledger of who reads; raise Malformed for a parameter that is null, and would pass for left out."""
+    """Return the ledger of who reads; raise Malformed for a parameter that is null."""
+    refuse_null(request)
+    return caller_of(request).ledger
+
+
+def refuse_null(request: Request[Any, Any, Any]) -> None:
+    """Raise Malformed for a parameter that is null, and would pass for left out."""
     for name, value in request.query_params.items():
         if value == "null" and name != "name":  # somebody may be called that
             raise Malformed(f"{name} is null; leave out what is not asked for.")
-    return caller_of(request).ledger
 
 
 async def asked(request: Request[Any, Any, Any], idempotency_key: IdempotencyKey = None) -> Asked:

@@ -129,9 +129,11 @@ def by_another_key(by: Forger) -> Iterator[tuple[str, str]]:
     }
     for name, header in headers.items():
         yield f"other key, {name}", by.signed(by.header | header, by.claims, thief.sign)
-    for kid in ("unknown", "", "../../etc/passwd", "/dev/null", "' OR 1=1 --", "\x00", by.header["kid"][:-1]):
+    for kid in ("unknown", "", "../../etc/passwd", "/dev/null", "' OR 1=1 --", "\x00"):
         yield f"kid {kid!r}", by.headed(kid=kid)
-    kinds: tuple[object, ...] = (None, 7, [by.header["kid"]], {})
+    yield "most of our kid", by.headed(kid=by.header["kid"][:-1])
+    yield "our kid in a list", by.headed(kid=[by.header["kid"]])
+    kinds: tuple[object, ...] = (None, 7, {})
     for value in kinds:
         yield f"kid {value}", by.headed(kid=value)
     yield "no kid", by.signed({name: value for name, value in by.header.items() if name != "kid"}, by.claims)
