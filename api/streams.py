@@ -86,6 +86,8 @@ def _before(streams: Mapping[str, Sequence[Recorded]]) -> dict[int, dict[str, An
                 said = {name: value for name, value in msgspec.to_builtins(each.entry.event).items() if name != "type"}
                 if kind.endswith("_changed"):
                     found[each.position] = {name: fields.get(name) for name in said}
+                else:  # what a creation leaves unsaid is as by default
+                    said = msgspec.to_builtins(structs.asdict(each.entry.event))
                 fields |= said
     return found
 

@@ -4,17 +4,16 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from urllib.parse import urlsplit, urlunsplit
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import hypothesis
-import psycopg
 import pytest
 
 from infra import clock, embedded, schema
 from infra.database import Pool, open_pool
 from infra.event_log import create_ledger
 from tests import evening
+from tests.databases import fresh_database
 
 # How long an example takes says how busy the machine is; what is too slow is found by the bench.
 hypothesis.settings.register_profile("untimed", hypothesis.settings(), deadline=None)
@@ -36,19 +35,11 @@ def cluster_url() -> Iterator[str]:
         yield url
 
 
-def with_database(url: str, name: str) -> str:
-    """Return the URL of another database of the same server."""
-    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
-
-
 @pytest.fixture
 def database_url(cluster_url: str) -> Iterator[str]:
     """A fresh, migrated database."""
-    name = f"test_{uuid4().hex}"
-    with psycopg.connect(with_database(cluster_url, "postgres"), autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE ledger')
-        yield with_database(cluster_url, name)
-        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    with fresh_database(cluster_url, "ledger") as url:
+        yield url
 
 
 @pytest.fixture

@@ -7,10 +7,9 @@ from pathlib import Path
 from random import Random
 from shutil import copytree
 from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
-import psycopg
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import structs
 
@@ -42,6 +41,7 @@ from infra.verifier import Policy, Report, parse_policy
 from projections import reconciliation, statements
 from projections.catalogue import PROJECTIONS
 from projections.runner import catch_up
+from tests.databases import fresh_database
 from tests.domain.stored import stored
 from tests.writing import appending, at, drafted, promised, recording
 
@@ -197,12 +197,8 @@ async def prepared(url: str, folder: Path) -> Path:
 @contextmanager
 def copied_database(url: str) -> Iterator[str]:
     """A copy of a database that nobody is connected to."""
-    name = f"copy_{uuid4().hex}"
-    parts = urlsplit(url)
-    with psycopg.connect(urlunsplit(parts._replace(path="/postgres")), autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{parts.path[1:]}"'.encode())
-        yield urlunsplit(parts._replace(path=f"/{name}"))
-        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+    with fresh_database(url, urlsplit(url).path[1:]) as copy:
+        yield copy
 
 
 def copied_folder(folder: Path, to: Path) -> Path:

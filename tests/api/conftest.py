@@ -11,7 +11,7 @@ import httpx
 import psycopg
 import pytest
 
-from tests.conftest import with_database
+from tests.databases import with_database
 from tests.running import Service, running
 from tests.world import World
 

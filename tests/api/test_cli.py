@@ -14,7 +14,6 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
-from uuid import uuid4
 
 import click
 import psycopg
@@ -24,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from api import cli
 from api.serve import CannotListen, address_of
-from tests.conftest import with_database
+from tests.databases import fresh_database
 from tests.running import START_SECONDS_MAX, free_port
 
 PASSWORD = "correct horse battery staple"
@@ -35,11 +34,8 @@ Ledger = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def empty_url(cluster_url: str) -> Iterator[str]:
     """A database in which nothing is installed."""
-    name = f"empty_{uuid4().hex}"
-    with psycopg.connect(with_database(cluster_url, "postgres"), autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')
-        yield with_database(cluster_url, name)
-        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    with fresh_database(cluster_url, "template1") as url:
+        yield url
 
 
 @pytest.fixture

@@ -39,9 +39,10 @@ def ledger(service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 def campaign_id(service: Service, admin: httpx.Client) -> Iterator[str]:
     """A campaign with an impression."""
     world = World(service, admin)
-    campaign_id, _ = world.active_campaign()
-    slot_id, ads = world.slot()
-    assert httpx.get(world.served(ads, slot_id)["impression_url"]).status_code == 204
+    size = {"width": 311, "height": 113}  # nobody else has creatives of it
+    campaign_id, _ = world.active_campaign(**size)
+    slot_id, ads = world.slot(**size)
+    assert ads.get(world.served(ads, slot_id)["impression_url"]).status_code == 204
     world.caught_up()
     yield campaign_id
     ads.close()

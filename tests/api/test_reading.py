@@ -16,16 +16,34 @@ from tests.running import Service
 from tests.world import World
 
 NDJSON: Final = "application/x-ndjson"
+UNSEEN: Final[dict[str, Any]] = {
+    "invalid": {},
+    "invalid_views": {},
+    "invalid_clicks": {},
+    "unbilled_clicks": {},
+    "progress": {},
+    "completion_rate": 0,
+    "conversions": 0,
+    "unattributed": {},
+    "conversion_rate": 0,
+    "conversion_micros": 0,
+}
+"""The measures of what did not happen here."""
+
 MEASURES: Final = {
     "currency",
     "impressions",
+    "gross_impressions",
     "billed_impressions",
     "unbilled",
     "views",
+    "gross_views",
     "clicks",
+    "gross_clicks",
     "billed_clicks",
     "ctr",
     "spent_micros",
+    *UNSEEN,
 }
 
 
@@ -212,6 +230,8 @@ def test_the_delivery_report(world: World, delivered: Delivered) -> None:
         of_advertiser
         | {"currency": "EUR", "impressions": 3, "billed_impressions": 2, "unbilled": {"test": 1}, "views": 1}
         | {"clicks": 1, "billed_clicks": 1, "ctr": 1 / 3, "spent_micros": 45_000}
+        | {"gross_impressions": 3, "gross_views": 1, "gross_clicks": 1}
+        | UNSEEN
     ]
     places = world.get("reports/delivery", group_by="country,region,city", **of_advertiser)["items"]
     assert [(row["country"], row["region"], row["city"], row["impressions"]) for row in places] == [
@@ -310,6 +330,7 @@ def test_projections_say_how_far_they_have_come(world: World) -> None:
         "creatives",
         "delivery",
         "history",
+        "requests",
         "slots",
     }
     for each in found:

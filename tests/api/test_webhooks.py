@@ -17,7 +17,7 @@ from standardwebhooks import Webhook
 
 from projections import budgets, campaigns, rebuild
 from tests.api.pages import eventually
-from tests.conftest import with_database
+from tests.databases import with_database
 from tests.faults.test_points import GATE, gated
 from tests.receiver import Receiver, Told, receiving
 from tests.running import Service, killed, running

@@ -19,7 +19,7 @@ import psycopg
 import pytest
 
 from domain.delivery import Ticket
-from tests.conftest import with_database
+from tests.databases import with_database
 from tests.running import Service
 from tests.world import World
 

@@ -17,7 +17,7 @@ from msgspec import structs
 
 from infra.beacon_tokens import BeaconTokens
 from infra.ledger_keys import LedgerKeys, derived
-from tests.conftest import with_database
+from tests.databases import with_database
 from tests.faults.aftermath import KINDS, aftermath
 from tests.faults.traffic import ANSWERS, Traffic, market, ticket_of, token_of
 from tests.running import Service, running

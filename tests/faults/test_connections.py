@@ -19,7 +19,7 @@ import pytest
 from api.deadline import BEGIN_SECONDS_MAX
 from infra.writer import ANSWER_SECONDS_MAX
 from tests.api.pages import Page, eventually
-from tests.conftest import with_database
+from tests.databases import with_database
 from tests.faults.aftermath import aftermath
 from tests.faults.proxy import Proxy, between
 from tests.faults.traffic import Traffic, ticket_of, token_of

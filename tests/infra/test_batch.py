@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from domain.budget import Budget, DeliveryKind
 from domain.decider import stream_of
@@ -197,7 +197,7 @@ def _impression(asked: Recording) -> DeliveryRecorded:
     fields = {
         name: getattr(ticket, name) for name in ImpressionRecorded.__struct_fields__ if name in ticket.__struct_fields__
     }
-    return ImpressionRecorded(**fields, price_micros=5_000, billed=True, rules=RULES)
+    return ImpressionRecorded(**fields | {"basis": ticket.basis or UNSET}, price_micros=5_000, billed=True, rules=RULES)
 
 
 def test_a_campaign_opens_its_budget() -> None:

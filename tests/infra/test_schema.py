@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from uuid import uuid4
 
 import psycopg
 import pytest
@@ -17,7 +16,7 @@ from infra import schema
 from infra.database import APPLICATION_ROLE, Pool, connect
 from infra.tables import metadata
 from projections import catalogue
-from tests.conftest import with_database
+from tests.databases import fresh_database
 from tests.writing import owning, rows
 
 WITHOUT_LEDGER = {"alembic_version", "login_attempts"}
@@ -52,11 +51,8 @@ def engine_of(url: str) -> Engine:
 @pytest.fixture
 def empty_url(cluster_url: str) -> Iterator[str]:
     """A database that was never migrated."""
-    name = f"empty_{uuid4().hex}"
-    with psycopg.connect(with_database(cluster_url, "postgres"), autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE template0'.encode())
-        yield with_database(cluster_url, name)
-        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+    with fresh_database(cluster_url, "template0") as url:
+        yield url
 
 
 def structure(url: str) -> list[tuple[Any, ...]]:

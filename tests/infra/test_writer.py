@@ -19,7 +19,7 @@ from infra import writer
 from infra.batch import Appending, Idempotency, Receipt
 from infra.database import Connection
 from infra.writer import ANSWER_SECONDS_MAX, LogBusy, LogUnavailable, Writer
-from tests.conftest import with_database
+from tests.databases import with_database
 from tests.writing import (
     ACTOR,
     appending,

@@ -9,7 +9,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from tests.conftest import with_database
+from tests.databases import with_database
 from tests.soak.machine import OFTEN
 from tests.soak.running import a_machine, staged, take_few
 from tests.soak.stage import Stage
