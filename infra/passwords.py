@@ -31,6 +31,8 @@ ARGON2_LANES: Final = 1
 HASHES_AT_ONCE_MAX: Final = 4
 """Bounds what a flood of sign-ins takes: 4 cores and 76 MiB of memory."""
 
+# Now, and not with the first password: whoever came at the same time would be refused by a half-loaded backend.
+argon2.set_backend()
 _ARGON2: Final = argon2.using(
     type="ID",
     memory_cost=ARGON2_MEMORY_KIB,

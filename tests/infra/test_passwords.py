@@ -1,6 +1,8 @@
 """Passwords: which may be chosen, and that a hash tells nothing but whether a password is right."""
 
 import asyncio
+import subprocess
+import sys
 import time
 
 import pytest
@@ -115,3 +117,15 @@ def test_a_weak_password_is_refused(password: str) -> None:
         passwords.check(password, email="anna@example.com")
     assert (refused.value.kind, refused.value.code, refused.value.pointer) == ("rule", "password_too_weak", "/password")
     assert not password or password not in refused.value.detail
+
+
+def test_the_first_to_sign_in_may_be_many() -> None:
+    """What hashes is loaded before anybody signs in: threads that load it at once get in each other's way."""
+    code = """
+import asyncio
+from passlib.hash import argon2
+from infra import passwords
+argon2.set_backend = None
+asyncio.run(passwords.verify("a guess", None))
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
