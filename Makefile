@@ -8,7 +8,7 @@ TEST_PROCESSES_MAX ?= 4
 PYTEST := $(BIN)/pytest --numprocesses=logical --maxprocesses=$(TEST_PROCESSES_MAX) --dist=loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test coverage bench bench-peers tamper soak planted erasure lock clean
+.PHONY: help setup run test faults coverage bench bench-peers tamper soak planted erasure lock clean
 
 help: ## List what can be done here
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do printf 'make %-11s %s\n' "$$name" "$$what"; done
@@ -37,8 +37,11 @@ test: $(READY) ## Check style, types, layers and behaviour, and that all of the 
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(PYTEST) --cov --cov-report=
+	$(PYTEST) --ignore=tests/faults --cov --cov-report=
 	$(BIN)/coverage report --fail-under=100
+
+faults: $(READY) ## Kill, freeze, cut off and fill up what the service stands on, and check that nothing is lost
+	$(PYTEST) tests/faults
 
 coverage: $(READY) ## Say what tests do not reach, of all packages and in servers under test too; takes twice as long
 	$(PYTEST) --cov --cov-config=tests/coverage.toml --cov-report=

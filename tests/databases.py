@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import psycopg
 
-TIMEOUT: Final = "-c statement_timeout=20s"
+TIMEOUT: Final = "-c statement_timeout=2s"
 
 
 def with_database(url: str, name: str) -> str:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.pods import Pod, fill, fits
+from domain.pods import Pod, fill, fits, is_filled
 from tests.domain.strategies import law
 
 durations = st.sampled_from([5, 10, 15, 20, 30, 60])
@@ -79,3 +79,17 @@ def test_examples_of_pods(pod: Pod, offered: list[int], shown: tuple[int, ...]) 
 def test_which_ads_may_be_in_a_pod(pod: Pod, seconds: int | None, does: bool) -> None:
     """An ad without a duration is in no pod; others by the required durations, the bounds, and the pod's length."""
     assert fits(pod, seconds) is does
+
+
+@pytest.mark.parametrize(
+    ("pod", "shown", "expected"),
+    [
+        (Pod(seconds=30, ads_max=3), [10, 20], True),
+        (Pod(seconds=30, ads_max=3), [10, None], False),
+        (Pod(seconds=None, ads_max=2), [10, None], True),
+        (Pod(seconds=None, ads_max=2), [10], False),
+    ],
+)
+def test_a_pod_is_filled_by_seconds_or_by_count(pod: Pod, shown: list[int | None], expected: bool) -> None:
+    """A pod of a certain length is filled when nothing of it is left, another when it has as many ads as it takes."""
+    assert is_filled(pod, shown) is expected

@@ -1,0 +1,27 @@
+"""Rules: what keeps a creative out has a name."""
+
+from datetime import UTC, datetime
+
+from msgspec import structs
+
+from domain.ad_request import Geo
+from domain.rules import Case, first_stop
+from domain.values import TimeSlot
+from tests.domain.catalogues import CAMPAIGN, CAMPAIGN_ID, CREATIVE, CREATIVE_ID, REQUEST, SLOT, catalogue_of
+
+
+def test_a_viewers_clock_that_is_not_told_is_named() -> None:
+    """A campaign that keeps to the viewer's clock is kept out where that is unknown, and the rule says so."""
+    evenings = structs.replace(CAMPAIGN, time_basis="viewer", time_slots=(TimeSlot(start="18:00", end="22:00"),))
+    catalogue = catalogue_of(evenings, CREATIVE, SLOT)
+    case = Case(
+        creative_id=CREATIVE_ID,
+        creative=catalogue.creatives[CREATIVE_ID],
+        campaign=catalogue.campaigns[CAMPAIGN_ID],
+        is_advertiser_active=True,
+        request=REQUEST,
+        slot=SLOT,
+        now=datetime(2026, 3, 10, 12, tzinfo=UTC),
+    )
+    told = structs.replace(case, request=structs.replace(REQUEST, geo=Geo(utcoffset=0)))
+    assert [stop and stop.name for stop in map(first_stop, (case, told))] == ["viewer_time_unknown", "campaign_hours"]
