@@ -38,7 +38,6 @@ from domain.pods import ADS_PER_POD_MAX, POD_SECONDS_MAX, Pod, fits
 from domain.terms import CreativeTerms, SlotTerms
 from domain.values import AUDIENCES, DeviceType, MediaType
 
-OPENRTB_PATH: Final = "/ads/v1/openrtb"
 VERSION: Final = {"x-openrtb-version": "2.6"}
 ANSWER_MS: Final = 10
 """Who waits for less cannot be sure to be answered in time."""
