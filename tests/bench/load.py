@@ -5,6 +5,7 @@ machine than the service under test. The same generator drives both sides of eve
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from time import perf_counter
@@ -86,7 +87,7 @@ class _Connection(asyncio.Protocol):
             self._driver.finished.set_exception(ConnectionResetError("the server closed a connection"))
 
 
-class _Driver:
+class _Driver(ABC):
     """What closed and open loop have in common: the source of requests, and how the answers are counted."""
 
     def __init__(self, source: Iterator[bytes]) -> None:
@@ -94,9 +95,9 @@ class _Driver:
         self.statuses: Counter[bytes] = Counter()
         self.finished: asyncio.Future[float] = asyncio.get_running_loop().create_future()
 
+    @abstractmethod
     def answered(self, connection: _Connection) -> None:
         """Go on after an answer."""
-        raise NotImplementedError
 
 
 class _Closed(_Driver):
