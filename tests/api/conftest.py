@@ -5,13 +5,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
-from uuid import uuid4
 
 import httpx
-import psycopg
 import pytest
 
-from tests.databases import with_database
+from tests.databases import fresh_database
 from tests.running import Service, running
 from tests.world import World
 
@@ -55,10 +53,7 @@ def world(service: Service, admin: httpx.Client) -> Iterator[World]:
 
 @contextmanager
 def _on_fresh_database(cluster_url: str) -> Iterator[Service]:
-    name = f"service_{uuid4().hex}"
-    with psycopg.connect(with_database(cluster_url, "postgres"), autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE ledger')
-    with TemporaryDirectory() as folder:
+    with fresh_database(cluster_url, "ledger") as url, TemporaryDirectory() as folder:
         networks = Path(folder) / "data centres"
         networks.write_text(f"# Where tests say that they are\n{DATA_CENTRE}\n")
         settings = {
@@ -66,6 +61,5 @@ def _on_fresh_database(cluster_url: str) -> Iterator[Service]:
             "LEDGER_TRUSTED_PROXIES": "127.0.0.1",
             "LEDGER_CORS_ORIGINS": CONSOLE,
         }
-        url = with_database(cluster_url, name)
         with running(Path(folder) / "data", database_url=url, settings=settings) as started:
             yield started

@@ -17,7 +17,7 @@ from standardwebhooks import Webhook
 
 from projections import budgets, campaigns, rebuild
 from tests.api.pages import eventually
-from tests.databases import with_database
+from tests.databases import fresh_database
 from tests.faults.test_points import GATE, gated
 from tests.receiver import Receiver, Told, receiving
 from tests.running import Service, killed, running
@@ -60,13 +60,12 @@ class Subscribed(NamedTuple):
 @contextmanager
 def sending(cluster_url: str, settings: dict[str, str]) -> Iterator[Service]:
     """A service that sends messages, on a database of its own."""
-    name = f"messages_{uuid4().hex}"
-    with psycopg.connect(with_database(cluster_url, "postgres"), autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE ledger')
-    with TemporaryDirectory() as folder:
-        url = with_database(cluster_url, name)
-        with running(Path(folder) / "data", database_url=url, settings=settings) as started:
-            yield started
+    with (
+        fresh_database(cluster_url, "ledger") as url,
+        TemporaryDirectory() as folder,
+        running(Path(folder) / "data", database_url=url, settings=settings) as started,
+    ):
+        yield started
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic, sleep
 from typing import Any, Final, NamedTuple
-from uuid import uuid4
 
 import httpx
 import msgspec
@@ -19,7 +18,7 @@ import psycopg
 import pytest
 
 from domain.delivery import Ticket
-from tests.databases import with_database
+from tests.databases import fresh_database
 from tests.running import Service
 from tests.world import World
 
@@ -35,12 +34,10 @@ FILLED: Final = re.compile(r'^ledger_decisions_total\{outcome="filled"\} (\S+)$'
 
 
 @pytest.fixture(scope="module")
-def workers_url(cluster_url: str) -> str:
+def workers_url(cluster_url: str) -> Iterator[str]:
     """A fresh database for this module's service."""
-    name = f"workers_{uuid4().hex}"
-    with psycopg.connect(with_database(cluster_url, "postgres"), autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE ledger')
-    return with_database(cluster_url, name)
+    with fresh_database(cluster_url, "ledger") as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

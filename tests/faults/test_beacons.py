@@ -17,7 +17,7 @@ from msgspec import structs
 
 from infra.beacon_tokens import BeaconTokens
 from infra.ledger_keys import LedgerKeys, derived
-from tests.databases import with_database
+from tests.databases import fresh_database
 from tests.faults.aftermath import KINDS, aftermath
 from tests.faults.traffic import ANSWERS, Traffic, market, ticket_of, token_of
 from tests.running import Service, running
@@ -30,12 +30,10 @@ HOURS_SECONDS: Final = 5 * 3_600
 @pytest.fixture
 def own_service(cluster_url: str) -> Iterator[Service]:
     """A service on a database that somebody else keeps, and with a secret that can be replaced."""
-    name = f"faults_{uuid4().hex}"
-    with psycopg.connect(with_database(cluster_url, "postgres"), autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE ledger'.encode())
     with (
+        fresh_database(cluster_url, "ledger") as url,
         TemporaryDirectory() as folder,
-        running(Path(folder) / "data", database_url=with_database(cluster_url, name)) as started,
+        running(Path(folder) / "data", database_url=url) as started,
     ):
         yield started
 

@@ -10,7 +10,6 @@ from tempfile import TemporaryDirectory
 from time import monotonic, sleep
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
-from uuid import uuid4
 
 import psutil
 import psycopg
@@ -19,7 +18,7 @@ import pytest
 from api.deadline import BEGIN_SECONDS_MAX
 from infra.writer import ANSWER_SECONDS_MAX
 from tests.api.pages import Page, eventually
-from tests.databases import with_database
+from tests.databases import fresh_database
 from tests.faults.aftermath import aftermath
 from tests.faults.proxy import Proxy, between
 from tests.faults.traffic import Traffic, ticket_of, token_of
@@ -37,12 +36,10 @@ GROWTH_BYTES_MAX: Final = 64 * 2**20
 
 
 @pytest.fixture(scope="module")
-def direct_url(cluster_url: str) -> str:
+def direct_url(cluster_url: str) -> Iterator[str]:
     """A fresh database for this module's service, past the proxy."""
-    name = f"faults_{uuid4().hex}"
-    with psycopg.connect(with_database(cluster_url, "postgres"), autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE ledger'.encode())
-    return with_database(cluster_url, name)
+    with fresh_database(cluster_url, "ledger") as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from random import SystemRandom
 from tempfile import TemporaryDirectory
-from uuid import uuid4
 
-import psycopg
 import pytest
 
-from tests.databases import with_database
+from tests.databases import fresh_database
 from tests.soak.machine import OFTEN
 from tests.soak.running import a_machine, staged, take_few
 from tests.soak.stage import Stage
@@ -18,10 +16,11 @@ from tests.soak.stage import Stage
 @pytest.fixture
 def stage(cluster_url: str) -> Iterator[Stage]:
     """Two nodes on a fresh database."""
-    name = f"soak_{uuid4().hex}"
-    with psycopg.connect(with_database(cluster_url, "postgres"), autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE ledger')
-    with TemporaryDirectory() as folder, staged(Path(folder), with_database(cluster_url, name)) as found:
+    with (
+        fresh_database(cluster_url, "ledger") as url,
+        TemporaryDirectory() as folder,
+        staged(Path(folder), url) as found,
+    ):
         yield found
 
 
