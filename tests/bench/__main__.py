@@ -45,14 +45,13 @@ BENCHMARKS: Final[dict[str, Callable[[Plan], Iterator[Row]]]] = {
 def main(only: Sequence[str], rounds: int, seconds: float, as_json: bool) -> None:
     """Measure, print and keep."""
     rows: list[Row] = []
+    path = ROOT / "build" / "bench" / f"{_commit() or f'{clock.now():%Y-%m-%dT%H%M%S}'}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     for name in only or [name for name in BENCHMARKS if name != "peers"]:
         click.echo(f"measuring {name} ...", err=True)
         rows.extend(BENCHMARKS[name](Plan(rounds, seconds)))
-    report = as_report(rows, rounds, seconds)
-    click.echo(report if as_json else as_table(rows))
-    path = ROOT / "build" / "bench" / f"{_commit() or f'{clock.now():%Y-%m-%dT%H%M%S}'}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(report)
+        path.write_bytes(as_report(rows, rounds, seconds))  # so that what fails later loses nothing
+    click.echo(path.read_bytes() if as_json else as_table(rows))
     click.echo(f"kept in {path.relative_to(ROOT)}", err=True)
 
 

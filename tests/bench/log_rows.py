@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from itertools import cycle, islice
+from secrets import token_bytes
 from statistics import median
 from time import perf_counter
 from typing import Final
@@ -25,6 +26,7 @@ from infra.batch import Recording
 from infra.database import connect, open_pool
 from infra.event_log import create_ledger
 from infra.execute import Asked, execute
+from infra.keys import MASTER_BYTES
 from infra.writer import Log, Writer
 from tests.bench import catalogue, raw, servers
 from tests.bench.catalogue import Catalogue
@@ -116,7 +118,7 @@ async def create_advertisers(log: Appended, count: int) -> float:
     asked = Asked(ledger_id=log.ledger_id, actor="bench")
     command = CreateAdvertiser(name="Advertiser", company_name="Company", email="a@example.com")
     async with _writing(log.url) as writer, open_pool(log.url) as pool:
-        reached = Log(pool, writer)
+        reached = Log(pool, writer, (token_bytes(MASTER_BYTES),))
 
         async def client() -> None:
             for _ in range(count // COMMAND_CLIENTS):
