@@ -1,6 +1,6 @@
 """Who may do what: permissions by role, in one table, and the guards that hold every route to it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final, Literal, NamedTuple, get_args
 from uuid import UUID
 
@@ -9,21 +9,37 @@ from litestar.handlers import BaseRouteHandler
 
 from api.problems import Forbidden, Unauthenticated
 from api.services import services_of
+from domain.errors import NotFound, Refusal
 from domain.rights import Rights
 from infra import access_tokens, api_keys
 from infra.access_tokens import Claims
+from infra.ownership import advertiser_of
 from infra.users import Role
 
 Connection = ASGIConnection[Any, Any, Any, Any]
-Permission = Literal["read", "contact", "draft", "change", "manage", "review", "spend", "administer", "audit"]
+Permission = Literal[
+    "read", "read_own", "contact", "draft", "change", "manage", "review", "spend", "administer", "audit"
+]
 
 
 class Caller(NamedTuple):
-    """Who asks, a person or a program: in which ledger, in what role, and how the log calls them."""
+    """Who asks, a person or a program: in which ledger, what they may do, and how the log calls them.
+
+    `advertisers`, where it is not None, are those whose things they see and change, and no others. `person` answers for
+    what is done: who has the account, or who made the program's key.
+    """
 
     ledger: UUID
-    role: Role
+    granted: frozenset[Permission]
     actor: str
+    person: UUID
+    advertisers: frozenset[UUID] | None = None
+
+
+class ScopesUnfit(Refusal):
+    """A key may do some of what its role may, or all of it, but no more."""
+
+    code = "scopes_unfit"
 
 
 ROLES: Final[Mapping[Role, frozenset[Permission]]] = {
@@ -33,18 +49,26 @@ ROLES: Final[Mapping[Role, frozenset[Permission]]] = {
     "finance": frozenset({"read", "contact", "change", "spend"}),
     "viewer": frozenset({"read"}),
     "auditor": frozenset({"read", "audit"}),
+    "advertiser": frozenset({"read_own", "contact", "draft", "change"}),
 }
 """What each role may do, and nothing else.
 
+To `read` is to see everything but how people are reached, which is `contact`; to `read_own` is to see what some
+advertisers own, and what is no secret. A route for which nothing is said of that is closed to whoever has only that.
 To `draft` is to make campaigns and creatives, to `manage` to let them be served and to keep advertisers and slots;
 `review` and `spend`, which is money, are for others than who manages. Who may `change` a campaign need not be allowed
 to set all of it: see `domain.rights`.
 """
 
 
-def may_read(connection: Connection, _handler: BaseRouteHandler) -> None:
-    """Let everybody in who has signed in."""
-    permit("read", connection)
+async def may_read(connection: Connection, _handler: BaseRouteHandler) -> None:
+    """Let those in who see everything."""
+    await _let_in(connection, "read")
+
+
+async def may_see(connection: Connection, _handler: BaseRouteHandler) -> None:
+    """Let everybody in who has signed in, to what they may see; lists and reports are limited to it."""
+    await _let_in(connection, "read", "read_own")
 
 
 def is_person(connection: Connection, _handler: BaseRouteHandler) -> None:
@@ -53,58 +77,88 @@ def is_person(connection: Connection, _handler: BaseRouteHandler) -> None:
         raise Forbidden
 
 
-def may_draft(connection: Connection, _handler: BaseRouteHandler) -> None:
+async def may_draft(connection: Connection, _handler: BaseRouteHandler) -> None:
     """Let those in who make campaigns and creatives."""
-    permit("draft", connection)
+    await _let_in(connection, "draft")
 
 
-def may_change(connection: Connection, _handler: BaseRouteHandler) -> None:
+async def may_change(connection: Connection, _handler: BaseRouteHandler) -> None:
     """Let those in who set anything about a campaign."""
-    permit("change", connection)
+    await _let_in(connection, "change")
 
 
-def may_manage(connection: Connection, _handler: BaseRouteHandler) -> None:
+async def may_manage(connection: Connection, _handler: BaseRouteHandler) -> None:
     """Let those in who run campaigns."""
-    permit("manage", connection)
+    await _let_in(connection, "manage")
 
 
-def may_review(connection: Connection, _handler: BaseRouteHandler) -> None:
+async def may_review(connection: Connection, _handler: BaseRouteHandler) -> None:
     """Let those in who say what may be shown."""
-    permit("review", connection)
+    await _let_in(connection, "review")
 
 
-def may_spend(connection: Connection, _handler: BaseRouteHandler) -> None:
+async def may_spend(connection: Connection, _handler: BaseRouteHandler) -> None:
     """Let those in who look after money."""
-    permit("spend", connection)
+    await _let_in(connection, "spend")
 
 
-def may_administer(connection: Connection, _handler: BaseRouteHandler) -> None:
+async def may_administer(connection: Connection, _handler: BaseRouteHandler) -> None:
     """Let those in who look after people."""
-    permit("administer", connection)
+    await _let_in(connection, "administer")
 
 
-def may_audit(connection: Connection, _handler: BaseRouteHandler) -> None:
+async def may_audit(connection: Connection, _handler: BaseRouteHandler) -> None:
     """Let those in who check the log."""
-    permit("audit", connection)
+    await _let_in(connection, "audit")
+
+
+async def _let_in(connection: Connection, *permissions: Permission) -> None:
+    """Raise Forbidden unless whoever asks has one of these, and NotFound if the path names what is another's."""
+    caller = permit(connection, *permissions)
+    if caller.advertisers is None:
+        return
+    for parameter, value in connection.path_params.items():
+        thing, _, is_id = parameter.rpartition("_")
+        if is_id == "id":
+            async with services_of(connection).log.pool.connection() as reading:
+                owner = await advertiser_of(reading, caller.ledger, thing, value)
+            if owner not in caller.advertisers:
+                raise NotFound(thing, value)
 
 
 def reads_contacts(caller: Caller) -> bool:
     """Tell whether somebody may read how people are reached; to others it is shown as the log has it, encrypted."""
-    return "contact" in ROLES[caller.role]
+    return "contact" in caller.granted
 
 
 def rights_of(caller: Caller) -> Rights:
     """Return what somebody may do with what they may change."""
-    granted = ROLES[caller.role]
     return Rights(
-        plans="draft" in granted, spends="spend" in granted, beyond_drafts=bool({"manage", "spend"} & granted)
+        plans="draft" in caller.granted,
+        spends="spend" in caller.granted,
+        beyond_drafts=bool({"manage", "spend"} & caller.granted),
+        advertisers=caller.advertisers,
     )
+
+
+def check_scopes(role: Role, scopes: Collection[Permission] | None) -> None:
+    """Raise ScopesUnfit unless a role may do all of this."""
+    beyond = sorted(set(scopes or ()) - ROLES[role])
+    if beyond:
+        raise ScopesUnfit(f"The role {role} may not {' or '.join(beyond)}.", pointer="/scopes")
 
 
 def caller_of(connection: Connection) -> Caller:
     """Return who asks, by access token or API key, if it still holds; raise Unauthenticated or TokenRefused."""
     known = _known(connection)
-    return known if isinstance(known, Caller) else Caller(known.ledger, known.role, f"user:{known.sub}")
+    if isinstance(known, Caller):
+        return known
+    limited = _limited(known.role, known.advertisers)
+    return Caller(known.ledger, ROLES[known.role], f"user:{known.sub}", known.sub, limited)
+
+
+def _limited(role: Role, advertisers: Collection[UUID]) -> frozenset[UUID] | None:
+    return frozenset(advertisers) if role == "advertiser" else None
 
 
 def claims_of(connection: Connection) -> Claims:
@@ -125,7 +179,9 @@ def _known(connection: Connection) -> Claims | Caller:
         key = services.api_keys.known(presented)
         if key is None:
             raise Unauthenticated
-        found = Caller(services.ledger_id, key.role, f"key:{key.id}")
+        granted = ROLES[key.role] if key.scopes is None else ROLES[key.role] & key.scopes
+        limited = _limited(key.role, key.advertiser_ids)
+        found = Caller(services.ledger_id, granted, f"key:{key.id}", key.created_by, limited)
     else:
         said = access_tokens.verify(presented, keys=services.keys, issuer=services.issuer)
         found = services.revocations.checked(said)
@@ -151,7 +207,9 @@ def bearer(connection: Connection) -> str:
     return token.strip()
 
 
-def permit(permission: Permission, connection: Connection) -> None:
-    """Raise Forbidden unless whoever asks may do this."""
-    if permission not in ROLES[caller_of(connection).role]:
+def permit(connection: Connection, *permissions: Permission) -> Caller:
+    """Return who asks; raise Forbidden unless they have one of these permissions."""
+    caller = caller_of(connection)
+    if caller.granted.isdisjoint(permissions):
         raise Forbidden
+    return caller

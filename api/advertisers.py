@@ -10,7 +10,7 @@ from litestar.params import FromPath, QueryParameter, RequestBody
 from msgspec import Struct, structs
 
 from api import lists, problems
-from api.access import Caller, caller_of, may_manage, may_read, may_spend, reads_contacts
+from api.access import Caller, caller_of, may_manage, may_see, may_spend, reads_contacts
 from api.beacons import CONVERSION_PATH
 from api.lists import Moment
 from api.services import Services
@@ -39,7 +39,7 @@ class AdvertiserController(Controller):
     path = "/advertisers"
     tags = ("advertisers",)
 
-    @get(operation_id="list_advertisers", guards=[may_read], responses=problems.LISTING)
+    @get(operation_id="list_advertisers", guards=[may_see], responses=problems.LISTING)
     async def browse(
         self,
         request: Request[Any, Any, Any],
@@ -54,7 +54,7 @@ class AdvertiserController(Controller):
         found = await lists.browse(services, ledger_id, READ_MODEL, page, as_of, status=status, name=name)
         return structs.replace(found, items=await _shown(services, caller_of(request), found.items))
 
-    @get("/{advertiser_id:uuid}", operation_id="get_advertiser", guards=[may_read], responses=problems.LISTING_OF_ONE)
+    @get("/{advertiser_id:uuid}", operation_id="get_advertiser", guards=[may_see], responses=problems.LISTING_OF_ONE)
     async def show(
         self,
         request: Request[Any, Any, Any],
@@ -121,7 +121,7 @@ class AdvertiserController(Controller):
         """Pay back what the advertiser has neither spent nor promised."""
         return lists.receipt(await execute(services.log, ADVERTISER, advertiser_id, data, asked_if))
 
-    @get("/{advertiser_id:uuid}/funds", operation_id="get_funds", guards=[may_read], responses=problems.LISTING_OF_ONE)
+    @get("/{advertiser_id:uuid}/funds", operation_id="get_funds", guards=[may_see], responses=problems.LISTING_OF_ONE)
     async def show_funds(
         self, advertiser_id: FromPath[UUID], ledger_id: NamedDependency[UUID], services: NamedDependency[Services]
     ) -> Funds:

@@ -1,7 +1,7 @@
 """The door to API keys: made, listed and revoked by people, never by another key."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 from uuid import UUID
 
 from litestar import Controller, Request, delete, get, post
@@ -10,19 +10,23 @@ from litestar.params import FromPath, RequestBody
 from msgspec import Meta, Struct
 
 from api import problems
-from api.access import claims_of, is_person, may_administer
+from api.access import Permission, check_scopes, claims_of, is_person, may_administer
+from api.people import AdvertiserIds
 from api.services import Services
 from infra import api_keys
 from infra.api_keys import ApiKey
+from infra.ownership import check_known
 from infra.users import Role
 
 
 class NewApiKey(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a key is for, what it may do, and until when."""
+    """What a key is for, what it may do, and until when; with `scopes` only these of what its role may."""
 
     name: Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
     role: Role
     expires_at: Annotated[datetime, Meta(tz=True)] | None = None
+    advertiser_ids: AdvertiserIds = ()
+    scopes: Annotated[tuple[Permission, ...], Meta(min_length=1, max_length=len(get_args(Permission)))] | None = None
 
 
 class IssuedApiKey(Struct, frozen=True, kw_only=True):
@@ -51,7 +55,9 @@ class ApiKeyController(Controller):
     ) -> IssuedApiKey:
         """Make a key for a program, show it this once, and keep only its hash."""
         claims = claims_of(request)
+        check_scopes(data.role, data.scopes)
         async with services.log.pool.connection() as connection:
+            await check_known(connection, claims.ledger, data.advertiser_ids)
             made, key = await api_keys.issue(
                 connection,
                 claims.ledger,
@@ -59,6 +65,8 @@ class ApiKeyController(Controller):
                 role=data.role,
                 created_by=claims.sub,
                 expires_at=data.expires_at,
+                advertiser_ids=data.advertiser_ids,
+                scopes=data.scopes,
             )
             await services.api_keys.refresh(connection)
         return IssuedApiKey(id=made.id, key=key)

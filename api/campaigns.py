@@ -8,7 +8,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter, RequestBody
 
 from api import lists, problems
-from api.access import may_change, may_draft, may_manage, may_read
+from api.access import may_change, may_draft, may_manage, may_see
 from api.lists import Moment
 from api.services import Services
 from domain.campaign import (
@@ -40,7 +40,7 @@ class CampaignController(Controller):
     path = "/campaigns"
     tags = ("campaigns",)
 
-    @get(operation_id="list_campaigns", guards=[may_read], responses=problems.LISTING)
+    @get(operation_id="list_campaigns", guards=[may_see], responses=problems.LISTING)
     async def browse(
         self,
         ledger_id: NamedDependency[UUID],
@@ -56,7 +56,7 @@ class CampaignController(Controller):
             services, ledger_id, READ_MODEL, page, as_of, status=status, advertiser_id=advertiser_id, name=name
         )
 
-    @get("/{campaign_id:uuid}", operation_id="get_campaign", guards=[may_read], responses=problems.LISTING_OF_ONE)
+    @get("/{campaign_id:uuid}", operation_id="get_campaign", guards=[may_see], responses=problems.LISTING_OF_ONE)
     async def show(
         self,
         campaign_id: FromPath[UUID],
@@ -143,7 +143,7 @@ class CampaignController(Controller):
     @get(
         "/{campaign_id:uuid}/history",
         operation_id="get_campaign_history",
-        guards=[may_read],
+        guards=[may_see],
         responses=problems.LISTING_OF_ONE,
     )
     async def read_history(

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Final, get_args
+from uuid import UUID
 
 import click
 import msgspec
@@ -35,6 +36,7 @@ from infra.inspection import Unreadable
 from infra.installation import NotInstalled
 from infra.keys import SecretUnfit
 from infra.mirror import FolderUnfit
+from infra.ownership import check_known
 from infra.rate_limits import RatesUnreadable
 from infra.schema import SchemaUnfit
 from infra.settings import SettingMissing, SettingUnfit
@@ -238,9 +240,12 @@ def user() -> None:
 @user.command("create")
 @click.option("--email", required=True, help="What they sign in with.")
 @click.option("--role", required=True, type=click.Choice(get_args(users.Role)), help="What they may do.")
+@click.option("--advertiser", "advertisers", multiple=True, type=click.UUID, help="Whose campaigns an advertiser sees.")
 @_data_dir
 @_as_json
-def create_user(email: str, role: users.Role, data_dir: Path | None, as_json: bool) -> None:
+def create_user(
+    email: str, role: users.Role, advertisers: tuple[UUID, ...], data_dir: Path | None, as_json: bool
+) -> None:
     """Add a person.
 
     The password is asked for, or read from standard input when that is no terminal. Ends with 2 when the e-mail address
@@ -251,14 +256,17 @@ def create_user(email: str, role: users.Role, data_dir: Path | None, as_json: bo
     else:
         password = sys.stdin.readline().rstrip("\n")
     with installation.database(settings.read(data_dir=data_dir)) as url:
-        added = asyncio.run(_create(url, email, password, role))
+        added = asyncio.run(_create(url, email, password, role, advertisers))
     click.echo(msgspec.json.encode(added) if as_json else f"{added.email} may sign in as {added.role}.")
 
 
-async def _create(url: str, email: str, password: str, role: users.Role) -> User:
+async def _create(url: str, email: str, password: str, role: users.Role, advertisers: tuple[UUID, ...]) -> User:
     async with await connect(url) as connection:
         ledger_id = await installation.ledger_of(connection)
-        return await users.create(connection, ledger_id, email=email, password=password, role=role)
+        await check_known(connection, ledger_id, advertisers)
+        return await users.create(
+            connection, ledger_id, email=email, password=password, role=role, advertiser_ids=advertisers
+        )
 
 
 async def _statuses(url: str) -> list[ProjectionStatus]:

@@ -8,7 +8,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter, RequestBody
 
 from api import lists, problems
-from api.access import may_draft, may_manage, may_read, may_review
+from api.access import may_draft, may_manage, may_review, may_see
 from api.lists import Moment
 from api.problems import NotAnImage
 from api.services import Services
@@ -43,7 +43,7 @@ class CreativeController(Controller):
     path = "/creatives"
     tags = ("creatives",)
 
-    @get(operation_id="list_creatives", guards=[may_read], responses=problems.LISTING)
+    @get(operation_id="list_creatives", guards=[may_see], responses=problems.LISTING)
     async def browse(
         self,
         ledger_id: NamedDependency[UUID],
@@ -59,7 +59,7 @@ class CreativeController(Controller):
         filters = {"status": status, "review": review, "campaign_id": campaign_id, "name": name}
         return await lists.browse(services, ledger_id, READ_MODEL, page, as_of, **filters)
 
-    @get("/{creative_id:uuid}", operation_id="get_creative", guards=[may_read], responses=problems.LISTING_OF_ONE)
+    @get("/{creative_id:uuid}", operation_id="get_creative", guards=[may_see], responses=problems.LISTING_OF_ONE)
     async def show(
         self,
         creative_id: FromPath[UUID],

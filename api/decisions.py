@@ -46,7 +46,7 @@ class DecisionController(Controller):
         With an access token in place of a slot key, `explain` tells what would be chosen and why, and nothing is held.
         """
         if data.explain:
-            permit("manage", request)
+            permit(request, "manage")
             return await rehearse(services_of(request), data)
         return decide(services_of(request), data, bearer(request), str(request.base_url).rstrip("/"))
 

@@ -3,16 +3,17 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
 
 import msgspec
 import psycopg
-from litestar import Response
+from litestar import Request, Response
 from litestar.openapi.spec import Example
 from litestar.params import QueryParameter
 from msgspec import Meta, Struct
 
+from api.access import caller_of
 from api.problems import Malformed
 from api.services import Services
 from domain.errors import NotFound
@@ -79,9 +80,11 @@ def moment_of(moment: str | None, parameter: str) -> Moment | None:
         ) from error
 
 
-def listing(limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None, sort: Sort = "-created_at") -> Listing:
-    """Return which page of a list is asked for."""
-    return Listing(limit=limit, cursor=cursor, sort=sort)
+def listing(
+    request: Request[Any, Any, Any], limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None, sort: Sort = "-created_at"
+) -> Listing:
+    """Return which page of a list is asked for, and of whose things."""
+    return Listing(limit=limit, cursor=cursor, sort=sort, advertisers=caller_of(request).advertisers)
 
 
 async def browse(

@@ -15,8 +15,16 @@ from api.services import Services
 from infra import second_factors, users
 from infra.execute import Asked
 from infra.once import once
-from infra.users import Role, User
+from infra.ownership import check_known
+from infra.users import ADVERTISERS_MAX, Role, User
 from projections.listing import LIMIT_DEFAULT, Page
+
+AdvertiserIds = Annotated[
+    tuple[UUID, ...],
+    Meta(
+        max_length=ADVERTISERS_MAX, description="Whose campaigns are seen in the role `advertiser`, and only in that."
+    ),
+]
 
 
 class NewUser(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -25,6 +33,7 @@ class NewUser(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     email: Annotated[str, Meta(min_length=3, max_length=254)]
     password: Annotated[str, Meta(min_length=1, max_length=200)]
     role: Role
+    advertiser_ids: AdvertiserIds = ()
     name: Annotated[str, Meta(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")] = ""
 
 
@@ -33,6 +42,7 @@ class UserChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     role: Role | UnsetType = UNSET
     active: bool | UnsetType = UNSET
+    advertiser_ids: AdvertiserIds | UnsetType = UNSET
 
 
 class PeopleController(Controller):
@@ -71,6 +81,7 @@ class PeopleController(Controller):
         async with services.log.pool.connection() as connection:
 
             async def act() -> UUID:
+                await check_known(connection, asked.ledger_id, data.advertiser_ids)
                 return (await users.create(connection, asked.ledger_id, **structs.asdict(data))).id
 
             made = await once(connection, asked.ledger_id, asked.idempotency, act)
@@ -84,11 +95,13 @@ class PeopleController(Controller):
         ledger_id: NamedDependency[UUID],
         services: NamedDependency[Services],
     ) -> User:
-        """Set a person's role, or let them in or out; what they are doing with it ends within seconds."""
+        """Set a person's role and advertisers, or let them in or out; what they do with it ends within seconds."""
         role = None if data.role is UNSET else data.role
         active = None if data.active is UNSET else data.active
+        named = None if data.advertiser_ids is UNSET else data.advertiser_ids
         async with services.log.pool.connection() as connection:
-            changed = await users.change(connection, ledger_id, user_id, role=role, active=active)
+            await check_known(connection, ledger_id, named or ())
+            changed = await users.change(connection, ledger_id, user_id, role=role, active=active, advertiser_ids=named)
             await services.revocations.refresh(connection)
         return changed
 

@@ -14,7 +14,7 @@ from litestar.openapi.spec import Example
 from litestar.params import QueryParameter
 
 from api import problems
-from api.access import may_read
+from api.access import may_see
 from api.lists import WITHOUT_NUL, Cursor, Limit
 from api.requests import refuse_null
 from domain.errors import UnknownCountry
@@ -61,7 +61,7 @@ class ReferenceController(Controller):
 
     path = "/reference"
     tags = ("reference",)
-    guards = (may_read,)
+    guards = (may_see,)
     response_headers = (
         ResponseHeader(name="ETag", documentation_only=True, description="What `If-None-Match` takes."),
     )

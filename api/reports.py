@@ -5,11 +5,11 @@ import io
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Annotated, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 from uuid import UUID
 
 import msgspec
-from litestar import Controller, Response, get
+from litestar import Controller, Request, Response, get
 from litestar.di import NamedDependency
 from litestar.openapi.spec import Example
 from litestar.openapi.spec.enums import OpenAPIFormat
@@ -17,10 +17,11 @@ from litestar.params import QueryParameter
 from msgspec import Meta, Struct, structs
 
 from api import lists, problems
-from api.access import may_read
+from api.access import caller_of, may_see
 from api.lists import Limit, Moment
 from api.problems import Malformed
 from api.services import Services
+from domain.errors import NotAllowed
 from infra import clock, leasing
 from infra.database import Connection
 from projections import budgets, delivery, requests, status
@@ -101,7 +102,7 @@ class ReportController(Controller):
     path = "/reports"
     tags = ("reports",)
 
-    @get("/budgets", operation_id="report_budgets", guards=[may_read], responses=problems.LISTING)
+    @get("/budgets", operation_id="report_budgets", guards=[may_see], responses=problems.LISTING)
     async def report_budgets(
         self,
         ledger_id: NamedDependency[UUID],
@@ -133,12 +134,13 @@ class ReportController(Controller):
     @get(
         "/delivery",
         operation_id="report_delivery",
-        guards=[may_read],
+        guards=[may_see],
         responses=problems.LISTING,
         also_as={CSV: "A line of names, then a line for each of the report; `X-Next-Cursor` says how to go on."},
     )
     async def report_delivery(
         self,
+        request: Request[Any, Any, Any],
         ledger_id: NamedDependency[UUID],
         services: NamedDependency[Services],
         as_of: NamedDependency[Moment | None],
@@ -155,8 +157,10 @@ class ReportController(Controller):
     ) -> Response[DeliveryReports] | Response[str]:
         """Show what was delivered, grouped by any of its dimensions; hours and days are UTC.
 
-        Lines by hour, day, slot or country also say what was asked for, and why it was not filled.
+        Lines by hour, day, slot or country also say what was asked for, and why it was not filled; but not to whoever
+        sees the campaigns of some advertisers alone, to whom nothing is told by slot.
         """
+        advertisers = caller_of(request).advertisers
         query = DeliveryQuery(
             group_by=_dimensions(group_by),
             since=_moment(since, "from"),
@@ -165,7 +169,10 @@ class ReportController(Controller):
             creative_id=creative_id,
             advertiser_id=advertiser_id,
             slot_id=slot_id,
+            advertisers=advertisers,
         )
+        if advertisers is not None and ("slot" in query.group_by or slot_id is not None):
+            raise NotAllowed("What slots earn is not for advertisers.")
         offset = _offset(cursor)
         read = [delivery.PROJECTION.name, *([requests.PROJECTION.name] if has_requests(query) else [])]
         async with _standing(services, ledger_id, read[0], as_of, beside=read[1:]) as (connection, _):

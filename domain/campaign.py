@@ -170,7 +170,7 @@ def decide(state: Campaign | None, command: CampaignCommand, context: Context) -
 def create(command: CreateCampaign, context: Context) -> tuple[CampaignEvent, ...]:
     """Draft a campaign for an advertiser that is active."""
     advertiser = context.others.get(stream_of("advertiser", command.advertiser_id))
-    if not isinstance(advertiser, Advertiser):
+    if not isinstance(advertiser, Advertiser) or not context.rights.knows(command.advertiser_id):
         raise UnknownReference("advertiser", command.advertiser_id, pointer="/advertiser_id")
     if advertiser.terms.status != "active":
         raise WrongState("advertiser", advertiser.terms.status, "run a campaign")

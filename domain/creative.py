@@ -150,7 +150,9 @@ def decide(state: Creative | None, command: CreativeCommand, context: Context) -
             check_change(context.rights, differing_fields(creative.terms, command), draft=creative.status == "draft")
             return change(creative, command)
         case SetImage():
-            return set_image(existing("creative", state, context), command)
+            creative = existing("creative", state, context)
+            check_change(context.rights, {"media_file"}, draft=creative.status == "draft")
+            return set_image(creative, command)
         case SubmitCreative():
             check_step(existing("creative", state, context), command)
             _check_shown(existing("creative", state, context).terms)
@@ -175,7 +177,7 @@ def decide(state: Creative | None, command: CreativeCommand, context: Context) -
 def create(command: CreateCreative, context: Context) -> tuple[CreativeEvent, ...]:
     """Draft a creative for a campaign that is not closed."""
     campaign = context.others.get(stream_of("campaign", command.campaign_id))
-    if not isinstance(campaign, Campaign):
+    if not isinstance(campaign, Campaign) or not context.rights.knows(campaign.terms.advertiser_id):
         raise UnknownReference("campaign", command.campaign_id, pointer="/campaign_id")
     if isinstance(campaign, Expired | Inactive):
         raise WrongState("campaign", status_of(campaign), "take a new creative")

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from typing import Final
+from uuid import UUID
 
 from msgspec import Struct
 
@@ -12,11 +13,19 @@ LIMITS: Final = frozenset({"budget_micros", "daily_budget_micros", "impression_b
 
 
 class Rights(Struct, frozen=True, kw_only=True):
-    """Whether somebody sets fields that are no limits, limits of what is no draft any more, and what is no draft."""
+    """Whether somebody sets fields that are no limits, limits of what is no draft any more, and what is no draft.
+
+    Where `advertisers` is not None, whoever asks makes things for these alone, and knows of no others.
+    """
 
     plans: bool = True
     spends: bool = True
     beyond_drafts: bool = True
+    advertisers: frozenset[UUID] | None = None
+
+    def knows(self, advertiser_id: UUID) -> bool:
+        """Tell whether somebody may make things for an advertiser."""
+        return self.advertisers is None or advertiser_id in self.advertisers
 
 
 def check_change(rights: Rights, fields: Collection[str], *, draft: bool) -> None:

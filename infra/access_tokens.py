@@ -22,11 +22,11 @@ AUDIENCE: Final = "campaign-ledger"
 TYPE: Final = "at+jwt"
 
 # Bounded before anything is decoded; PyJWT would also take padding.
-_SHAPE: Final = re.compile(r"[A-Za-z0-9_-]{1,500}\.[A-Za-z0-9_-]{1,2000}\.[A-Za-z0-9_-]{86}")
+_SHAPE: Final = re.compile(r"[A-Za-z0-9_-]{1,500}\.[A-Za-z0-9_-]{1,4000}\.[A-Za-z0-9_-]{86}")
 
 
 class Claims(Struct, frozen=True, kw_only=True):
-    """What an access token says, under the names of RFC 9068; `ledger` and `role` are ours.
+    """What an access token says, under the names of RFC 9068; `ledger`, `role` and `advertisers` are ours.
 
     `sid` is the session that it was given in (OpenID Connect Front-Channel Logout, section 3).
     """
@@ -41,6 +41,7 @@ class Claims(Struct, frozen=True, kw_only=True):
     ledger: UUID
     role: Role
     sid: UUID
+    advertisers: tuple[UUID, ...]
 
 
 class TokenRefused(Exception):
@@ -66,6 +67,7 @@ def issue(user: User, *, keys: Keys, issuer: str, session: UUID) -> str:
         ledger=user.ledger_id,
         role=user.role,
         sid=session,
+        advertisers=user.advertiser_ids,
     )
     header = {"kid": keys.kid, "typ": TYPE}
     return jwt.encode(msgspec.to_builtins(claims), keys.signing_key, algorithm=ALGORITHM, headers=header)

@@ -1,13 +1,13 @@
 """API keys: what programs prove themselves with that do what people do; shown once, kept as SHA-256.
 
-A key has a role, and may have an end. Each process keeps the keys of its ledger in memory and reads them again every
-second, so that a request asks the database nothing and a revoked key is out within seconds; when keys were used last is
-written at the same time.
+A key has a role, may have scopes, which are some of what the role may do, and may have an end. Each process keeps the
+keys of its ledger in memory and reads them again every second, so that a request asks the database nothing and a
+revoked key is out within seconds; when keys were used last is written at the same time.
 """
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
 from typing import Final, NamedTuple
@@ -15,11 +15,12 @@ from uuid import UUID
 
 import msgspec
 from msgspec import Struct
+from psycopg.rows import DictRow
 
 from domain.errors import NotFound, Refusal
 from infra import clock
 from infra.database import Connection
-from infra.users import Role
+from infra.users import Role, check_advertisers
 
 PREFIX: Final = "lak_"
 """Lets scanners of source code find a key that was published by mistake."""
@@ -30,7 +31,7 @@ API_KEYS_MAX: Final = 200
 
 
 class ApiKey(Struct, frozen=True, kw_only=True):
-    """An API key as people may see it: what it is for and what it may do, never the key."""
+    """An API key as people may see it: what it is for and what it may do, never the key; `scopes` null: all of it."""
 
     id: UUID
     name: str
@@ -39,6 +40,8 @@ class ApiKey(Struct, frozen=True, kw_only=True):
     created_at: datetime
     expires_at: datetime | None
     last_used_at: datetime | None
+    advertiser_ids: tuple[UUID, ...]
+    scopes: tuple[str, ...] | None
 
 
 class KnownKey(NamedTuple):
@@ -47,6 +50,9 @@ class KnownKey(NamedTuple):
     id: UUID
     role: Role
     expires_at: datetime | None
+    created_by: UUID
+    advertiser_ids: tuple[UUID, ...]
+    scopes: frozenset[str] | None
 
 
 class TooManyApiKeys(Refusal):
@@ -71,16 +77,22 @@ LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended('api keys ' || %(le
 COUNT: Final = "SELECT count(*) AS keys FROM api_keys WHERE ledger_id = %(ledger_id)s"
 
 INSERT: Final = f"""
-    INSERT INTO api_keys (ledger_id, id, name, role, key_sha256, created_by, created_at, expires_at)
+    INSERT INTO api_keys (
+        ledger_id, id, name, role, key_sha256, created_by, created_at, expires_at, advertiser_ids, scopes
+    )
     VALUES (
-        %(ledger_id)s, %(id)s, %(name)s, %(role)s, %(key_sha256)s, %(created_by)s, %(created_at)s, %(expires_at)s
+        %(ledger_id)s, %(id)s, %(name)s, %(role)s, %(key_sha256)s, %(created_by)s, %(created_at)s, %(expires_at)s,
+        %(advertiser_ids)s::uuid[], %(scopes)s::text[]
     )
     RETURNING {_COLUMNS}
 """
 
 LIST: Final = f"SELECT {_COLUMNS} FROM api_keys WHERE ledger_id = %(ledger_id)s ORDER BY id"
 
-READ: Final = "SELECT id, role, expires_at, key_sha256 FROM api_keys WHERE ledger_id = %(ledger_id)s"
+READ: Final = """
+    SELECT id, role, expires_at, created_by, advertiser_ids, scopes, key_sha256 FROM api_keys
+    WHERE ledger_id = %(ledger_id)s
+"""
 
 DELETE: Final = "DELETE FROM api_keys WHERE ledger_id = %(ledger_id)s AND id = %(id)s"
 
@@ -94,9 +106,18 @@ USED: Final = """
 
 
 async def issue(
-    connection: Connection, ledger_id: UUID, *, name: str, role: Role, created_by: UUID, expires_at: datetime | None
+    connection: Connection,
+    ledger_id: UUID,
+    *,
+    name: str,
+    role: Role,
+    created_by: UUID,
+    expires_at: datetime | None,
+    advertiser_ids: Sequence[UUID] = (),
+    scopes: Sequence[str] | None = None,
 ) -> tuple[ApiKey, str]:
-    """Make a key, and return it with what proves it; raise ExpiryPast or TooManyApiKeys."""
+    """Make a key, and return it with what proves it; raise AdvertisersUnfit, ExpiryPast or TooManyApiKeys."""
+    check_advertisers(role, advertiser_ids)
     key, now = PREFIX + secrets.token_urlsafe(API_KEY_BYTES), clock.now()
     if expires_at is not None and expires_at <= now:
         raise ExpiryPast("The key would have expired already.", pointer="/expires_at")
@@ -109,6 +130,8 @@ async def issue(
         "created_by": created_by,
         "created_at": now,
         "expires_at": expires_at,
+        "advertiser_ids": list(advertiser_ids),
+        "scopes": None if scopes is None else list(scopes),
     }
     async with connection.transaction():
         await connection.execute(LOCK, row)
@@ -157,9 +180,12 @@ class ApiKeys:
                 told = {"ledger_id": self.ledger_id, "ids": list(used), "at": list(used.values())}
                 await connection.execute(USED, told)
             rows = await (await connection.execute(READ, {"ledger_id": self.ledger_id})).fetchall()
-            self._by_sha256 = {
-                bytes(row["key_sha256"]): KnownKey(row["id"], row["role"], row["expires_at"]) for row in rows
-            }
+            self._by_sha256 = {bytes(row.pop("key_sha256")): _known(row) for row in rows}
+
+
+def _known(row: DictRow) -> KnownKey:
+    scopes, advertisers = row["scopes"], tuple(row["advertiser_ids"])
+    return KnownKey(**row | {"advertiser_ids": advertisers, "scopes": None if scopes is None else frozenset(scopes)})
 
 
 def _digest(key: str) -> bytes:

@@ -72,7 +72,9 @@ _READERS: Final = """
     SELECT id FROM users
     LEFT JOIN mail_choices
         ON mail_choices.ledger_id = users.ledger_id AND user_id = users.id AND reason = %(reason)s
-    WHERE users.ledger_id = %(ledger_id)s AND active AND coalesce(wanted, role = ANY(%(roles)s)) ORDER BY id
+    WHERE users.ledger_id = %(ledger_id)s AND active AND coalesce(wanted, role = ANY(%(roles)s))
+        AND (role <> 'advertiser' OR coalesce(%(advertiser_id)s::uuid = ANY(advertiser_ids), false))
+    ORDER BY id
 """
 
 
@@ -96,9 +98,12 @@ async def choose(connection: Connection, ledger_id: UUID, user_id: UUID, wanted:
         return await read(connection, ledger_id, user_id)
 
 
-async def readers(connection: Connection, ledger_id: UUID, reason: Reason) -> list[UUID]:
-    """Return who gets the mail of a reason."""
-    parameters = {"ledger_id": ledger_id, "reason": reason, "roles": list(ROLES[reason])}
+async def readers(
+    connection: Connection, ledger_id: UUID, reason: Reason, *, advertiser_id: UUID | None = None
+) -> list[UUID]:
+    """Return who gets the mail of a reason; in the role `advertiser` only what is about an advertiser of theirs."""
+    roles = list(ROLES[reason])
+    parameters = {"ledger_id": ledger_id, "reason": reason, "roles": roles, "advertiser_id": advertiser_id}
     return [row["id"] for row in await (await connection.execute(_READERS, parameters)).fetchall()]
 
 

@@ -1,14 +1,14 @@
 """Who has changed lately: what a process has to know of access tokens that say too much by now.
 
-An access token says what its owner may do, for a quarter of an hour. Whose role changed since, who was deactivated, and
-which sessions ended are short lists, which each process reads again every second; a request looks into them, and not
-into the database. What a list has lost no token can say any more.
+An access token says what its owner may do, for a quarter of an hour. Whose role or advertisers changed since, who was
+deactivated, and which sessions ended are short lists, which each process reads again every second; a request looks into
+them, and not into the database. What a list has lost no token can say any more.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import psycopg
@@ -25,9 +25,9 @@ READ_EVERY_SECONDS: Final = 1.0
 CLOCK_DIFFERENCE_SECONDS_MAX: Final = 60
 """How much longer than a token is valid a change is kept in mind, for clocks that differ."""
 
-# Whose role was set or who was deactivated within the life of a token.
+# Whose role or advertisers were set or who was deactivated within the life of a token.
 READ_CHANGED: Final = """
-    SELECT id, role, active FROM users WHERE ledger_id = %(ledger_id)s AND changed_at > %(since)s
+    SELECT id, role, active, advertiser_ids FROM users WHERE ledger_id = %(ledger_id)s AND changed_at > %(since)s
 """
 
 READ_ENDED: Final = """
@@ -37,24 +37,32 @@ READ_ENDED: Final = """
 log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
+class Standing(NamedTuple):
+    """What a person may do by now, and with whose campaigns."""
+
+    role: Role
+    advertisers: tuple[UUID, ...]
+
+
 class Revocations:
     """What was taken back of the access tokens of one ledger that may still be valid."""
 
     def __init__(self, ledger_id: UUID) -> None:
         """Begin with nothing taken back."""
         self.ledger_id: Final = ledger_id
-        self._roles: Mapping[UUID, Role | None] = {}
+        self._standings: Mapping[UUID, Standing | None] = {}
         self._ended: frozenset[UUID] = frozenset()
         self._reading = asyncio.Lock()
 
     def checked(self, claims: Claims) -> Claims:
-        """Return claims with the role that their owner has by now; raise TokenRefused for who is out."""
+        """Return claims with what their owner may do by now; raise TokenRefused for who is out."""
         if claims.sid in self._ended:
             raise TokenRefused("session ended")
-        role = self._roles.get(claims.sub, claims.role)
-        if role is None:
+        said = Standing(claims.role, claims.advertisers)
+        found = self._standings.get(claims.sub, said)
+        if found is None:
             raise TokenRefused("deactivated")
-        return claims if role == claims.role else structs.replace(claims, role=role)
+        return claims if found == said else structs.replace(claims, **found._asdict())
 
     async def refresh(self, connection: Connection) -> None:
         """Read again who has changed; what was read last counts."""
@@ -63,7 +71,10 @@ class Revocations:
         async with self._reading:
             changed = await (await connection.execute(READ_CHANGED, asked)).fetchall()
             ended = await (await connection.execute(READ_ENDED, asked)).fetchall()
-            self._roles = {row["id"]: row["role"] if row["active"] else None for row in changed}
+            self._standings = {
+                row["id"]: Standing(row["role"], tuple(row["advertiser_ids"])) if row["active"] else None
+                for row in changed
+            }
             self._ended = frozenset(row["family_id"] for row in ended)
 
 

@@ -235,6 +235,7 @@ users = Table(
     Column("name", Text, nullable=False),
     Column("timezone", Text, nullable=False),
     Column("changed_at", DateTime(timezone=True)),
+    Column("advertiser_ids", ARRAY(Uuid), nullable=False),
     Index("ix_users_changed", "ledger_id", "changed_at"),
     comment="Identity is not in the log, which refers to people by id. E-mail addresses are kept in lower case.",
 )
@@ -268,6 +269,8 @@ api_keys = Table(
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("expires_at", DateTime(timezone=True)),
     Column("last_used_at", DateTime(timezone=True)),
+    Column("advertiser_ids", ARRAY(Uuid), nullable=False),
+    Column("scopes", ARRAY(Text)),
     comment="Keys of programs that do what people do, by hash; a revoked one is gone.",
 )
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import unicodedata
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final, Literal
 from uuid import UUID
@@ -14,13 +15,18 @@ from domain.values import Email, zone
 from infra import clock, passwords
 from infra.database import Connection
 
-Role = Literal["admin", "manager", "reviewer", "finance", "viewer", "auditor"]
+Role = Literal["admin", "manager", "reviewer", "finance", "viewer", "auditor", "advertiser"]
 
 USERS_PER_PAGE_MAX: Final = 500
+ADVERTISERS_MAX: Final = 50
+"""Whose campaigns a person in the role `advertiser` sees, at most: an access token names them all."""
 
 
 class User(Struct, frozen=True, kw_only=True):
-    """A person as others may see them: without the hash of the password."""
+    """A person as others may see them: without the hash of the password.
+
+    In the role `advertiser` somebody sees what belongs to the advertisers named, and nothing else.
+    """
 
     ledger_id: UUID
     id: UUID
@@ -30,6 +36,7 @@ class User(Struct, frozen=True, kw_only=True):
     created_at: datetime
     name: str = ""
     timezone: str = "UTC"
+    advertiser_ids: tuple[UUID, ...] = ()
 
 
 class EmailUnfit(Refusal):
@@ -52,15 +59,23 @@ class LastAdmin(Refusal):
     code = "last_admin"
 
 
+class AdvertisersUnfit(Refusal):
+    """Advertisers belong to the role `advertiser`, which is nothing without, and to no other."""
+
+    code = "advertisers_unfit"
+
+
 _COLUMNS: Final = ", ".join(User.__struct_fields__)
 """In SQL a person is called what the fields are."""
 
 # Add a person, unless somebody in the installation has the e-mail address.
 INSERT_USER: Final = """
-    INSERT INTO users (ledger_id, id, email, password_hash, role, active, created_at, name, timezone)
+    INSERT INTO users (
+        ledger_id, id, email, password_hash, role, active, created_at, name, timezone, advertiser_ids
+    )
     VALUES (
         %(ledger_id)s, %(id)s, %(email)s, %(password_hash)s, %(role)s, %(active)s, %(created_at)s, %(name)s,
-        %(timezone)s
+        %(timezone)s, %(advertiser_ids)s::uuid[]
     )
     ON CONFLICT (email) DO NOTHING
 """
@@ -82,7 +97,7 @@ PAGE: Final = f"""
     ORDER BY id LIMIT %(limit)s
 """
 
-# Set what is not NULL of a person, whose row is also the lock of their sessions.
+# Set what is not NULL of a person, whose row is also the lock of their sessions. Advertisers leave with their role.
 CHANGE: Final = f"""
     UPDATE users
     SET role = coalesce(%(role)s, role),
@@ -90,6 +105,10 @@ CHANGE: Final = f"""
         password_hash = coalesce(%(password_hash)s, password_hash),
         name = coalesce(%(name)s, name),
         timezone = coalesce(%(timezone)s, timezone),
+        advertiser_ids = coalesce(
+            %(advertiser_ids)s::uuid[],
+            CASE WHEN coalesce(%(role)s, role) = 'advertiser' THEN advertiser_ids ELSE '{{}}' END
+        ),
         changed_at = CASE WHEN %(permits)s THEN %(now)s ELSE changed_at END
     WHERE ledger_id = %(ledger_id)s AND id = %(user_id)s
     RETURNING {_COLUMNS}
@@ -116,9 +135,17 @@ LOCK_ADMINS: Final = """
 
 
 async def create(
-    connection: Connection, ledger_id: UUID, *, email: str, password: str, role: Role, name: str = ""
+    connection: Connection,
+    ledger_id: UUID,
+    *,
+    email: str,
+    password: str,
+    role: Role,
+    name: str = "",
+    advertiser_ids: Sequence[UUID] = (),
 ) -> User:
-    """Add a person; raise EmailUnfit, PasswordTooWeak, or EmailTaken, which goes for all ledgers together."""
+    """Add a person; raise EmailUnfit, PasswordTooWeak, AdvertisersUnfit, or EmailTaken, which goes for all ledgers."""
+    check_advertisers(role, advertiser_ids)
     address = canonical(email)
     if address is None:
         raise EmailUnfit("This is not an e-mail address.", pointer="/email")
@@ -131,8 +158,10 @@ async def create(
         active=True,
         created_at=clock.now(),
         name=name,
+        advertiser_ids=tuple(advertiser_ids),
     )
     row = msgspec.structs.asdict(user) | {"password_hash": await passwords.hashed(password)}
+    row["advertiser_ids"] = list(user.advertiser_ids)
     if not (await connection.execute(INSERT_USER, row)).rowcount:
         raise EmailTaken("Another account has this e-mail address.", pointer="/email")
     return user
@@ -158,21 +187,37 @@ async def page(connection: Connection, ledger_id: UUID, *, after: UUID | None = 
 
 
 async def change(
-    connection: Connection, ledger_id: UUID, user_id: UUID, *, role: Role | None = None, active: bool | None = None
+    connection: Connection,
+    ledger_id: UUID,
+    user_id: UUID,
+    *,
+    role: Role | None = None,
+    active: bool | None = None,
+    advertiser_ids: Sequence[UUID] | None = None,
 ) -> User:
     """Set what is given and return the person, whose sessions end with being deactivated.
 
-    Raises NotFound, or LastAdmin when nobody would be left to look after people.
+    Raises NotFound, AdvertisersUnfit, or LastAdmin when nobody would be left to look after people.
     """
+    named = None if advertiser_ids is None else list(advertiser_ids)
     async with connection.transaction():
         if role not in {None, "admin"} or active is False:
             cursor = await connection.execute(LOCK_ADMINS, {"ledger_id": ledger_id})
             if [row["id"] for row in await cursor.fetchall()] == [user_id]:
                 raise LastAdmin("This is the last active admin; make somebody else one first.")
-        user = await _changed(connection, ledger_id, user_id, role=role, active=active)
+        user = await _changed(connection, ledger_id, user_id, role=role, active=active, advertiser_ids=named)
+        check_advertisers(user.role, user.advertiser_ids)
         if active is False:
             await end_sessions(connection, user)
     return user
+
+
+def check_advertisers(role: Role, advertiser_ids: Sequence[UUID]) -> None:
+    """Raise AdvertisersUnfit unless the role `advertiser` has some, and any other none."""
+    if role == "advertiser" and not advertiser_ids:
+        raise AdvertisersUnfit("Say whose campaigns an advertiser sees.", pointer="/advertiser_ids")
+    if role != "advertiser" and advertiser_ids:
+        raise AdvertisersUnfit(f"The role {role} is not limited to advertisers.", pointer="/advertiser_ids")
 
 
 async def describe(
@@ -225,8 +270,8 @@ def canonical(email: str) -> str | None:
 
 
 async def _changed(connection: Connection, ledger_id: UUID, user_id: UUID, **fields: object) -> User:
-    nothing = dict.fromkeys(("role", "active", "password_hash", "name", "timezone"))
-    permits = fields.get("role") is not None or fields.get("active") is not None
+    nothing = dict.fromkeys(("role", "active", "password_hash", "name", "timezone", "advertiser_ids"))
+    permits = any(fields.get(name) is not None for name in ("role", "active", "advertiser_ids"))
     parameters = nothing | {"ledger_id": ledger_id, "user_id": user_id, "permits": permits, "now": clock.now()} | fields
     return await _one(connection, CHANGE, parameters)
 

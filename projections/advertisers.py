@@ -101,6 +101,7 @@ READ_MODEL: Final = ReadModel(
     AdvertiserRow,
     fold,
     sortable=("created_at", "updated_at", "name", "status"),
+    advertiser=advertisers.c.id,
 )
 
 PROJECTION: Final = Projection(

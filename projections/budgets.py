@@ -282,7 +282,13 @@ def _remaining(limit: int | None, used: int) -> int | None:
 
 
 READ_MODEL: Final = ReadModel(
-    "campaign", "budgets", spendings, SpendingRow, fold, sortable=("created_at", "name", "spent_micros", "impressions")
+    "campaign",
+    "budgets",
+    spendings,
+    SpendingRow,
+    fold,
+    sortable=("created_at", "name", "spent_micros", "impressions"),
+    advertiser=spendings.c.advertiser_id,
 )
 
 PROJECTION: Final = Counting(

@@ -147,6 +147,7 @@ READ_MODEL: Final = ReadModel(
     CampaignRow,
     fold,
     sortable=("created_at", "updated_at", "name", "status", "start_date", "priority"),
+    advertiser=campaigns.c.advertiser_id,
 )
 
 PROJECTION: Final = Projection(

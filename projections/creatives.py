@@ -5,7 +5,7 @@ from typing import Final, assert_never
 from uuid import UUID
 
 from msgspec import structs
-from sqlalchemy import BigInteger, Column, Date, DateTime, Index, Integer, Table, Text, Uuid
+from sqlalchemy import BigInteger, Column, Date, DateTime, Index, Integer, Table, Text, Uuid, column, select, table
 from sqlalchemy.dialects.postgresql import JSONB
 
 from domain.creative import CreativeStatus, Review
@@ -109,6 +109,9 @@ def fold(row: CreativeRow | None, recorded: Recorded) -> CreativeRow:
             assert_never(event)
 
 
+_campaigns: Final = table("campaigns", column("ledger_id", Uuid), column("id", Uuid), column("advertiser_id", Uuid))
+"""A campaign never changes hands, so it tells whose its creatives are as of any moment."""
+
 READ_MODEL: Final = ReadModel(
     "creative",
     "creatives",
@@ -116,6 +119,9 @@ READ_MODEL: Final = ReadModel(
     CreativeRow,
     fold,
     sortable=("created_at", "updated_at", "name", "status", "review", "weight"),
+    advertiser=select(_campaigns.c.advertiser_id)
+    .where(_campaigns.c.ledger_id == creatives.c.ledger_id, _campaigns.c.id == creatives.c.campaign_id)
+    .scalar_subquery(),
 )
 
 PROJECTION: Final = Projection(

@@ -191,7 +191,10 @@ def _lines(span: Span) -> str:
 
 
 class DeliveryQuery(Struct, frozen=True, kw_only=True):
-    """Which deliveries a report is about, and what its lines are grouped by."""
+    """Which deliveries a report is about, and what its lines are grouped by.
+
+    Where `advertisers` is not None, it is asked for by somebody who sees what these own, and nothing else.
+    """
 
     group_by: tuple[Dimension, ...] = ()
     since: datetime | None = None
@@ -200,6 +203,7 @@ class DeliveryQuery(Struct, frozen=True, kw_only=True):
     creative_id: UUID | None = None
     advertiser_id: UUID | None = None
     slot_id: UUID | None = None
+    advertisers: frozenset[UUID] | None = None
 
 
 async def read_report(
@@ -293,6 +297,8 @@ def _conditions(query: DeliveryQuery) -> list[ColumnElement[bool]]:
         for name in ("campaign_id", "creative_id", "advertiser_id", "slot_id")
         if (value := getattr(query, name)) is not None
     ]
+    if query.advertisers is not None:
+        conditions.append(deliveries.c.advertiser_id.in_(query.advertisers))
     if query.since is not None:
         conditions.append(deliveries.c.hour >= query.since)
     if query.until is not None:

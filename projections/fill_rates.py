@@ -25,7 +25,7 @@ MEASURES: Final = ("requests", "fills", "fill_rate", "no_fill")
 def has_requests(query: DeliveryQuery) -> bool:
     """Tell whether what a report is about, and grouped by, is known of requests."""
     of_one = (query.campaign_id, query.creative_id, query.advertiser_id)
-    return ASKED_BY.issuperset(query.group_by) and of_one == (None, None, None)
+    return ASKED_BY.issuperset(query.group_by) and of_one == (None, None, None) and query.advertisers is None
 
 
 async def read_report(

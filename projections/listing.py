@@ -41,11 +41,15 @@ class Page(Struct, Generic[R], frozen=True, kw_only=True):
 
 
 class Listing(Struct, frozen=True, kw_only=True):
-    """How a list is asked for: how many rows, after which cursor, by which field (a leading minus: descending)."""
+    """How a list is asked for: how many rows, after which cursor, by which field (a leading minus: descending).
+
+    Where `advertisers` is not None, it is asked for by somebody who sees what these own, and nothing else.
+    """
 
     limit: int = LIMIT_DEFAULT
     cursor: str | None = None
     sort: str = "-created_at"
+    advertisers: frozenset[UUID] | None = None
 
 
 async def read_page(

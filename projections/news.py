@@ -21,6 +21,7 @@ from infra.database import Connection
 from infra.event_log import Recorded, decode_entry, read_streams, read_texts
 from infra.execute import state_of
 from infra.notifications import Reason
+from infra.ownership import advertiser_of
 from projections import campaigns, delivery
 from projections.delivery import DeliveryQuery
 from projections.rows import load, subject_of
@@ -207,8 +208,10 @@ async def _tell_once(
 async def _tell(
     connection: Connection, ledger_id: UUID, reason: Reason, key: str, content: dict[str, Any], position: int = 0
 ) -> None:
-    """Put a message for everybody who wants to hear of this."""
-    for user_id in await notifications.readers(connection, ledger_id, reason):
+    """Put a message for everybody who wants to hear of this and may."""
+    about = next(((thing, content[thing]["id"]) for thing in ("campaign", "creative") if thing in content), None)
+    owner = about and await advertiser_of(connection, ledger_id, *about)
+    for user_id in await notifications.readers(connection, ledger_id, reason, advertiser_id=owner):
         name = f"{reason}/{key}/{user_id}"
         said = {"reason": reason, "user_id": user_id, **content}
         await outbox.put(connection, ledger_id, SUBSCRIBER, name, said, position=position)

@@ -9,7 +9,8 @@ from uuid import UUID
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Table
+from sqlalchemy import Table, false
+from sqlalchemy.sql.elements import ColumnElement
 
 from infra.database import Connection, as_structs
 from infra.event_log import Recorded
@@ -21,7 +22,8 @@ R = TypeVar("R", bound=Struct)
 class ReadModel(NamedTuple, Generic[R]):
     """Things as they stand, one row each: the table, the row, how an entry changes it, by what it can be sorted.
 
-    The first two columns of the table are `ledger_id` and the id of the thing.
+    The first two columns of the table are `ledger_id` and the id of the thing. `advertiser` says whose a row is; of
+    what is nobody's, whoever sees the things of some advertisers alone sees nothing.
     """
 
     thing: str
@@ -30,14 +32,17 @@ class ReadModel(NamedTuple, Generic[R]):
     kind: type[R]
     fold: Callable[[R | None, Recorded], R]
     sortable: tuple[str, ...]
+    advertiser: ColumnElement[UUID] | None = None
 
     async def read(self, connection: Connection, ledger_id: UUID, thing_id: UUID) -> R | None:
         """Return one row, or None."""
         return (await load(connection, self.table, self.kind, ledger_id, [thing_id])).get(thing_id)
 
     async def browse(self, connection: Connection, ledger_id: UUID, listing: Listing, **filters: object) -> Page[R]:
-        """Return a page of the rows whose columns equal the filters that are not None."""
+        """Return a page of the rows whose columns equal the filters that are not None, of those that may be seen."""
         conditions = [self.table.columns[name] == value for name, value in filters.items() if value is not None]
+        if listing.advertisers is not None:
+            conditions.append(false() if self.advertiser is None else self.advertiser.in_(listing.advertisers))
         return await read_page(
             connection, self.table, self.kind, ledger_id, listing, conditions=conditions, sortable=self.sortable
         )

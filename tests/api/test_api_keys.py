@@ -52,12 +52,34 @@ def test_a_program_does_what_its_role_allows(world: World, program: httpx.Client
     assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
 
 
+def test_a_key_does_no_more_than_its_scopes_say(world: World, program: httpx.Client) -> None:
+    """A key with scopes does these of what its role may, and nothing else that the role may."""
+    key_id = issued(world, program, role="finance", scopes=["read"])
+    assert listed(world, key_id)["scopes"] == ["read"]
+    advertiser_id = world.advertiser(email="a@northwind.example")
+    funds = {"amount_micros": 1, "currency": "EUR"}
+    assert program.post(f"/api/v1/advertisers/{advertiser_id}/deposit", json=funds).status_code == 403
+    assert program.get(f"/api/v1/advertisers/{advertiser_id}").json()["email"] != "a@northwind.example"
+    issued(world, program, role="finance", scopes=["spend"])
+    assert program.post(f"/api/v1/advertisers/{advertiser_id}/deposit", json=funds).status_code == 200
+    assert program.get(f"/api/v1/advertisers/{advertiser_id}").status_code == 403
+    draft = world.campaign()
+    issued(world, program, role="manager", scopes=["read", "draft", "change"])
+    assert program.patch(f"/api/v1/campaigns/{draft}", json={"name": "Renamed"}).status_code == 200
+    assert program.post(f"/api/v1/campaigns/{draft}/activate").status_code == 403
+    world.post(f"campaigns/{draft}/activate", expect=200)
+    assert program.patch(f"/api/v1/campaigns/{draft}", json={"name": "Renamed again"}).status_code == 403
+
+
 def test_a_key_is_kept_by_its_hash_alone(world: World, program: httpx.Client) -> None:
     """A list of keys says what each is for, who made it and when it was used last, and has no key in it."""
     end = (datetime.now(UTC) + timedelta(days=90)).replace(microsecond=0)
     key_id = issued(world, program, name="Reports", role="viewer", expires_at=end.isoformat())
     found = listed(world, key_id)
-    assert set(found) == {"id", "name", "role", "created_by", "created_at", "expires_at", "last_used_at"}
+    assert set(found) == {"id", "name", "role", "created_by", "created_at", "expires_at", "last_used_at"} | {
+        "advertiser_ids",
+        "scopes",
+    }
     assert (found["name"], found["role"], found["last_used_at"]) == ("Reports", "viewer", None)
     assert datetime.fromisoformat(found["expires_at"]) == end
     assert found["created_by"] == world.get("auth/me")["id"]
@@ -104,9 +126,12 @@ def test_a_key_makes_no_other_key(world: World, program: httpx.Client) -> None:
         ({"expires_at": "2099-01-01T00:00:00"}, 400, "invalid_body", "/expires_at"),
         ({"role": "owner"}, 400, "invalid_body", "/role"),
         ({"name": ""}, 400, "invalid_body", "/name"),
+        ({"scopes": ["read", "draft"]}, 422, "scopes_unfit", "/scopes"),
+        ({"scopes": []}, 400, "invalid_body", "/scopes"),
+        ({"role": "advertiser"}, 422, "advertisers_unfit", "/advertiser_ids"),
     ],
 )
-def test_which_keys_there_cannot_be(world: World, fields: dict[str, str], status: int, code: str, pointer: str) -> None:
-    """A key has a name, a role that there is, and an end that is to come."""
+def test_which_keys_there_cannot_be(world: World, fields: dict[str, Any], status: int, code: str, pointer: str) -> None:
+    """A key has a name, a role that there is, scopes within it, and an end that is to come."""
     problem = world.post("api-keys", expect=status, **{"name": str(uuid4()), "role": "viewer", **fields})
     assert (problem["code"], problem["errors"][0]["pointer"]) == (code, pointer)

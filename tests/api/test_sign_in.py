@@ -12,14 +12,16 @@ from tests.running import ADMIN_EMAIL, ADMIN_PASSWORD, Service
 from tests.world import World
 
 PASSWORD: Final = "a sentence that nobody guesses"
-PERSON: Final = {"ledger_id", "id", "email", "role", "active", "created_at", "name", "timezone"}
+PERSON: Final = {"ledger_id", "id", "email", "role", "active", "created_at", "name", "timezone", "advertiser_ids"}
 ATTEMPTS_PER_ACCOUNT_MAX: Final = 10
 
-ROLES: Final = ("admin", "manager", "reviewer", "finance", "viewer", "auditor")
+ROLES: Final = ("admin", "manager", "reviewer", "finance", "viewer", "auditor", "advertiser")
 EVERYBODY: Final = frozenset({*ROLES, "nobody"})
 SIGNED_IN: Final = frozenset(ROLES)
+READERS: Final = SIGNED_IN - {"advertiser"}
 MANAGERS: Final = frozenset({"admin", "manager"})
-CHANGERS: Final = frozenset({"admin", "manager", "finance"})
+DRAFTERS: Final = frozenset({"admin", "manager", "advertiser"})
+CHANGERS: Final = frozenset({"admin", "manager", "finance", "advertiser"})
 REVIEWERS: Final = frozenset({"admin", "reviewer"})
 FINANCE: Final = frozenset({"admin", "finance"})
 ADMINS: Final = frozenset({"admin"})
@@ -56,7 +58,7 @@ ALLOWED: Final = {
     "list_campaigns": SIGNED_IN,
     "get_campaign": SIGNED_IN,
     "get_campaign_history": SIGNED_IN,
-    "create_campaign": MANAGERS,
+    "create_campaign": DRAFTERS,
     "change_campaign": CHANGERS,
     "activate_campaign": MANAGERS,
     "pause_campaign": MANAGERS,
@@ -64,17 +66,17 @@ ALLOWED: Final = {
     "archive_campaign": MANAGERS,
     "list_creatives": SIGNED_IN,
     "get_creative": SIGNED_IN,
-    "create_creative": MANAGERS,
-    "change_creative": MANAGERS,
-    "submit_creative": MANAGERS,
-    "upload_media": MANAGERS,
+    "create_creative": DRAFTERS,
+    "change_creative": DRAFTERS,
+    "submit_creative": DRAFTERS,
+    "upload_media": DRAFTERS,
     "approve_creative": REVIEWERS,
     "deny_creative": REVIEWERS,
     "activate_creative": MANAGERS,
     "pause_creative": MANAGERS,
     "archive_creative": MANAGERS,
-    "list_slots": SIGNED_IN,
-    "get_slot": SIGNED_IN,
+    "list_slots": READERS,
+    "get_slot": READERS,
     "create_slot": MANAGERS,
     "change_slot": MANAGERS,
     "issue_slot_key": MANAGERS,
@@ -129,12 +131,19 @@ def operations(service: Service) -> dict[str, tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def people(service: Service, admin: httpx.Client) -> Iterator[dict[str, httpx.Client]]:
+def owned(admin: httpx.Client) -> dict[str, Any]:
+    """What is to be said of whom besides the role: an advertiser has advertisers."""
+    return {"advertiser": {"advertiser_ids": [admin.post("/api/v1/advertisers", json={"name": "Own"}).json()["id"]]}}
+
+
+@pytest.fixture(scope="module")
+def people(service: Service, admin: httpx.Client, owned: dict[str, Any]) -> Iterator[dict[str, httpx.Client]]:
     """A client of one person in each role, and of nobody."""
     clients = {"nobody": service.client()}
     for role in ROLES:
         email = f"{role}-{uuid4().hex}@example.com"
-        added = admin.post("/api/v1/users", json={"email": email, "password": PASSWORD, "role": role})
+        person = {"email": email, "password": PASSWORD, "role": role, **owned.get(role, {})}
+        added = admin.post("/api/v1/users", json=person)
         assert added.status_code == 201, added.text
         clients[role] = service.signed_in(email, PASSWORD)
     yield clients
@@ -143,11 +152,11 @@ def people(service: Service, admin: httpx.Client) -> Iterator[dict[str, httpx.Cl
 
 
 @pytest.fixture(scope="module")
-def programs(service: Service, admin: httpx.Client) -> Iterator[dict[str, httpx.Client]]:
+def programs(service: Service, admin: httpx.Client, owned: dict[str, Any]) -> Iterator[dict[str, httpx.Client]]:
     """A client of one program in each role."""
     clients = {}
     for role in ROLES:
-        made = admin.post("/api/v1/api-keys", json={"name": role, "role": role})
+        made = admin.post("/api/v1/api-keys", json={"name": role, "role": role, **owned.get(role, {})})
         clients[role] = service.client(headers={"Authorization": f"Bearer {made.json()['key']}"})
     yield clients
     for client in clients.values():

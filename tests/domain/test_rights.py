@@ -1,5 +1,7 @@
 """What somebody may set of a thing that they may change."""
 
+from uuid import uuid4
+
 import pytest
 
 from domain.errors import NotAllowed
@@ -38,3 +40,11 @@ def test_who_sets_what(rights: Rights, fields: set[str], *, draft: bool, allowed
     else:
         with pytest.raises(NotAllowed):
             check_change(rights, fields, draft=draft)
+
+
+def test_who_makes_things_for_whom() -> None:
+    """Who is limited to some advertisers makes nothing for others; who is not, for all."""
+    own, other = uuid4(), uuid4()
+    assert Rights().knows(other)
+    limited = Rights(advertisers=frozenset({own}))
+    assert (limited.knows(own), limited.knows(other)) == (True, False)

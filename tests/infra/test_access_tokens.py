@@ -4,17 +4,17 @@ import secrets
 from typing import Final
 
 import jwt
-import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from infra import access_tokens, clock
 from infra.access_tokens import ACCESS_TOKEN_SECONDS, TokenRefused
 from infra.keys import Keys, thumbprint
-from infra.users import User
+from infra.users import ADVERTISERS_MAX, User
 from tests.infra.attacks import Forger, forged
 
 ISSUER: Final = "https://ledger.example"
@@ -50,9 +50,9 @@ def verify(token: str) -> access_tokens.Claims:
     return access_tokens.verify(token, keys=KEYS, issuer=ISSUER)
 
 
-def issued(issuer: str = ISSUER) -> str:
+def issued(issuer: str = ISSUER, user: User = USER) -> str:
     """Return a token of a session that has just begun."""
-    return access_tokens.issue(USER, keys=KEYS, issuer=issuer, session=clock.fresh_id())
+    return access_tokens.issue(user, keys=KEYS, issuer=issuer, session=clock.fresh_id())
 
 
 TOKEN: Final = issued()
@@ -139,8 +139,9 @@ def test_no_character_can_be_altered(index: int, character: str) -> None:
 
 
 def test_a_longest_token_fits() -> None:
-    """A service under a long URL issues tokens that it takes."""
+    """A service under a long URL issues tokens that it takes, for who sees things of many advertisers as well."""
     issuer = "https://" + "a" * 500 + ".example"
-    token = issued(issuer)
+    advertisers = tuple(clock.fresh_id() for _ in range(ADVERTISERS_MAX))
+    token = issued(issuer, structs.replace(USER, role="advertiser", advertiser_ids=advertisers))
     claims = access_tokens.verify(token, keys=KEYS, issuer=issuer)
-    assert msgspec.to_builtins(claims)["iss"] == issuer
+    assert (claims.iss, claims.advertisers) == (issuer, advertisers)

@@ -8,8 +8,9 @@ from uuid import UUID
 from msgspec import structs
 
 from domain.events import CampaignActivated, CampaignChanged
-from infra import clock, outbox, users
+from infra import clock, notifications, outbox, users
 from infra.database import Connection, Pool, connect
+from infra.notifications import ChangeNotifications
 from infra.users import Role
 from projections import campaigns, delivery, news
 from projections.runner import catch_up
@@ -18,10 +19,13 @@ from tests.writing import appending, beacon, committed, drafted, promised, recor
 PASSWORD: Final = "a sentence that nobody guesses"
 
 
-async def person(connection: Connection, ledger_id: UUID, role: Role) -> UUID:
+async def person(connection: Connection, ledger_id: UUID, role: Role, *advertisers: UUID) -> UUID:
     """Add somebody, and return their id."""
     email = f"{clock.fresh_name()}@example.com"
-    return (await users.create(connection, ledger_id, email=email, password=PASSWORD, role=role)).id
+    added = await users.create(
+        connection, ledger_id, email=email, password=PASSWORD, role=role, advertiser_ids=advertisers
+    )
+    return added.id
 
 
 async def activated(connection: Connection, ledger_id: UUID, **fields: object) -> UUID:
@@ -55,6 +59,21 @@ async def test_whoever_reads_the_log_tells_it_once(pool: Pool, database_url: str
         await asyncio.gather(*(follow() for _ in range(4)))
         await follow()
         assert await told(connection, ledger_id) == ["campaign_activated"] * 6
+
+
+async def test_an_advertiser_hears_of_its_own(pool: Pool, ledger_id: UUID) -> None:
+    """Whoever sees the campaigns of some advertisers alone hears of these, if they want to, and of no others."""
+    own = clock.fresh_id()
+    async with pool.connection() as connection:
+        user_id = await person(connection, ledger_id, "advertiser", own)
+        wanted = ChangeNotifications(campaign_activated=True, weekly_report=True)
+        await notifications.choose(connection, ledger_id, user_id, wanted)
+        for advertiser_id in (own, clock.fresh_id()):
+            await activated(connection, ledger_id, advertiser_id=advertiser_id)
+        while await news.follow(connection, ledger_id):
+            pass
+        assert await told(connection, ledger_id) == ["campaign_activated"]
+        assert await notifications.readers(connection, ledger_id, "weekly_report") == []
 
 
 async def test_a_step_is_told_in_its_own_words(pool: Pool, ledger_id: UUID) -> None:
