@@ -141,8 +141,8 @@ def tag(kind: type[Event]) -> str:
 class Cut(NamedTuple):
     """What is left out of the text of an event, so that more of them are the same: from one name up to another.
 
-    So is the basis of a decision, which stands last. `safe` tells from the texts before the cut, of it and between it
-    and the basis (`rest`) that nothing is left out that counts.
+    So is the basis of a decision, which stands last. `safe` tells that nothing is left out that counts: from the texts
+    before the cut, from its beginning on (`onwards`), and behind it (`behind`), there up to the basis (`rest`).
     """
 
     start: str
@@ -151,33 +151,37 @@ class Cut(NamedTuple):
 
 
 # Many deliveries are the same text but for what does not count, so that they are grouped as they are, and each group is
-# parsed once: twice as fast as parsing every entry. A text of another form than the writer's is parsed by itself, and
-# counts as well. No text within an entry contains a name: a quotation mark is written \" there.
+# parsed once: twice as fast as parsing every entry. A text of another form than the writer's is parsed by itself
+# (`whole`), and counts as well. No text within an entry contains a name: a quotation mark is written \" there.
 _TEXTS: Final = """
     SELECT position, recorded_at,
-        CASE WHEN occurred LIKE '%%Z' THEN left(occurred, 13) || ':00Z'
+        CASE WHEN occurred LIKE '%%Z' THEN left(occurred, 13)
             WHEN occurred <> '' THEN occurred ELSE entry::json ->> 'occurred_at' END COLLATE "C" AS occurred,
-        CASE WHEN (after = rest || '}}' OR after LIKE '%%,"basis":{%%') AND {safe} THEN before || '{end}' || rest || '}'
-            ELSE (entry::json -> 'event')::text END COLLATE "C" AS event
+        before COLLATE "C" AS before, rest COLLATE "C" AS rest,
+        CASE WHEN {safe} AND CASE WHEN rest = behind THEN rest LIKE '%%}}' ELSE strpos(rest, '}') = 0 END
+            THEN NULL ELSE entry::json ->> 'event' END COLLATE "C" AS whole
     FROM (
-        SELECT position, recorded_at, entry, occurred, before, cut, after,
-            split_part(split_part(after, '}', 1), ',"basis":{', 1) AS rest
+        SELECT position, recorded_at, entry, occurred, before, onwards, behind,
+            split_part(behind, ',"basis":{', 1) AS rest
         FROM (
-            SELECT position, recorded_at, entry,
-                split_part(split_part(entry, '"occurred_at":"', 2), '"', 1) AS occurred,
-                split_part(event, '{start}', 1) AS before,
-                split_part(split_part(event, '{start}', 2), '{end}', 1) AS cut,
-                split_part(event, '{end}', 2) AS after
+            SELECT *, split_part(onwards, '{end}', 2) AS behind
             FROM (
-                SELECT position, recorded_at, entry, split_part(entry, '"event":', 2) AS event
+                SELECT position, recorded_at, entry,
+                    split_part(split_part(entry, '"occurred_at":"', 2), '"', 1) AS occurred,
+                    split_part(event, '{start}', 1) AS before,
+                    split_part(event, '{start}', 2) AS onwards
                 FROM (
-                    SELECT position, recorded_at, entry::text AS entry FROM events
-                    WHERE ledger_id = %(ledger_id)s AND position > %(after)s AND position <= %(until)s
-                        AND type IN ({types}) {conditions}
+                    SELECT position, recorded_at, entry, split_part(entry, '"event":', 2) AS event
+                    FROM (
+                        SELECT position, recorded_at, entry::text AS entry FROM events
+                        WHERE ledger_id = %(ledger_id)s AND position > %(after)s AND position <= %(until)s
+                            AND type IN ({types}) {conditions}
+                        OFFSET 0
+                    ) AS stored
                     OFFSET 0
-                ) AS stored
+                ) AS opened
                 OFFSET 0
-            ) AS opened
+            ) AS begun
             OFFSET 0
         ) AS divided
         OFFSET 0
@@ -200,10 +204,15 @@ _COUNTED: Final = """
         CASE WHEN bool_and(event.type IS NOT NULL AND billed IS NOT NULL AND price_micros IS NOT NULL)
             THEN sum(CASE WHEN billed THEN price_micros * n ELSE 0 END) END AS spent_micros
     FROM (
-        SELECT {text_by}, event, count(*) AS n, max(position) AS position, max(recorded_at) AS recorded_at
+        SELECT {text_by}, before, rest, whole,
+            count(*) AS n, max(position) AS position, max(recorded_at) AS recorded_at
         FROM ({texts}) AS texts GROUP BY {text_group}
     ) AS grouped,
-        json_to_record(grouped.event::json) AS event (type text, {fields}, price_micros bigint, billed boolean,
+        json_to_record(
+            coalesce(
+                whole, before || '{end}' || CASE WHEN rest LIKE '%%}}}}' THEN left(rest, -1) ELSE rest || '}}' END
+            )::json
+        ) AS event (type text, {fields}, price_micros bigint, billed boolean,
             value_micros bigint)
     GROUP BY {group_by}
 """
@@ -233,9 +242,9 @@ def counted(
     """Return the statement that counts the deliveries of a range, for the parameters of `parameters`.
 
     `text_by` is what deliveries are grouped by before they are parsed, made of `position`, `recorded_at` and `occurred`
-    (the start of that hour, or the exact time). `fields` are those that are parsed, and their types. `by` is what a
-    group has: as many columns as `columns` says are what it is grouped by, and the others are sums. What
-    does not fulfil `counts` is no impression, view or click.
+    (that hour, as `YYYY-MM-DDTHH`, or the exact time). `fields` are those that are parsed, and their types. `by` is
+    what a group has: as many columns as `columns` says are what it is grouped by, and the others are sums. What does
+    not fulfil `counts` is no impression, view or click.
     """
     types = ", ".join(f"'{tag(kind)}'" for kind in DELIVERIES)
     texts = _TEXTS
@@ -245,9 +254,10 @@ def counted(
         by=by,
         playback=_PLAYED,
         counts=counts,
+        end=cut.end,
         fields=fields,
         text_by=", ".join(text_by),
-        text_group=_numbers(len(text_by) + 1),
+        text_group=_numbers(len(text_by) + 3),
         texts=texts,
         group_by=_numbers(columns),
     )

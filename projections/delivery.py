@@ -130,19 +130,22 @@ _COLUMNS: Final = (*_KEY, "currency", "reason", *("impressions", "views", "click
 _CUT: Final = Cut(
     '"viewer":',
     '"currency":',
-    """cut NOT LIKE '%%:%%' AND rest LIKE '%%"price_micros":%%"billed":%%"reason":%%'""",
+    """strpos(onwards, ':') = octet_length(onwards) - octet_length(behind)
+            AND rest LIKE '%%"price_micros":%%"billed":%%"reason":%%'""",
 )
 _FIELDS: Final = """
     campaign_id uuid, creative_id uuid, advertiser_id uuid, slot_id uuid, country text, region text, city text,
     currency text, reason text
 """
 _BY: Final = """
-    date_trunc('hour', occurred::timestamptz) AS hour, campaign_id, creative_id, advertiser_id, slot_id,
+    date_trunc('hour', (occurred || CASE WHEN length(occurred) = 13 THEN ':00Z' ELSE '' END)::timestamptz) AS hour,
+    campaign_id, creative_id, advertiser_id, slot_id,
     coalesce(country, '') AS country, coalesce(region, '') AS region, coalesce(city, '') AS city, currency,
     coalesce(reason, '') AS reason
 """
 
-# Sums travel as they are written in an array of PostgreSQL: nobody in between has to read them.
+# Sums travel as they are written in an array of PostgreSQL: nobody in between has to read them. In the order of the
+# primary key they are added in four fifths of the time.
 _TOLD: Final = f"""
     unnest(
         %(hour)s::timestamptz[], %(campaign_id)s::uuid[], %(creative_id)s::uuid[], %(advertiser_id)s::uuid[],
@@ -154,6 +157,7 @@ _TOLD: Final = f"""
 
 _ADD: Final = """
     INSERT INTO deliveries SELECT %(ledger_id)s, {columns} FROM {lines} AS lines ({columns})
+    ORDER BY hour, campaign_id, creative_id, slot_id
     ON CONFLICT (
         ledger_id, hour, campaign_id, creative_id, advertiser_id, slot_id, country, region, city, currency, reason
     ) DO UPDATE SET
