@@ -84,8 +84,8 @@ def _ad_request(scope: HTTPScope, message: ReceiveMessage) -> AdRequest | None:
     headers = dict(found)
     if (
         message["type"] != "http.request"
-        or message["more_body"]
         or len(message["body"]) > BODY_BYTES_MAX
+        or headers.get(b"content-length") != b"%d" % len(message["body"])  # the server does not say that it is all
         or headers.get(b"content-type") != b"application/json"
         or not headers.get(b"authorization", b"").startswith(b"Bearer ")
         or b"host" not in headers
