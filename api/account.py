@@ -31,6 +31,12 @@ class PasswordChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     new_password: Annotated[str, Meta(min_length=1, max_length=200)]
 
 
+class Deactivation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The password, asked for again."""
+
+    password: Annotated[str, Meta(min_length=1, max_length=200)]
+
+
 class AccountController(Controller):
     """One's own account."""
 
@@ -72,6 +78,20 @@ class AccountController(Controller):
             address=address_of(request),
             session=claims.sid,
         )
+
+    @post("/deactivate", operation_id="deactivate_me", status_code=204, responses=problems.GUESSING)
+    async def deactivate(
+        self, data: RequestBody[Deactivation], request: Request[Any, Any, Any], services: NamedDependency[Services]
+    ) -> None:
+        """Close one's account, which ends all sessions; only an admin can open it again, and the last admin stays."""
+        claims, address = claims_of(request), address_of(request)
+        async with services.log.pool.connection() as connection:
+            user = await users.by_id(connection, claims.ledger, claims.sub)
+        said = {"password": data.password, "address": address, "pointer": "/password"}
+        await sign_in.prove(services.log.pool, services.keys, user, **said)
+        async with services.log.pool.connection() as connection:
+            await users.change(connection, claims.ledger, claims.sub, active=False)
+            await services.revocations.refresh(connection)
 
     @get("/sessions", operation_id="list_sessions", responses=problems.READING)
     async def browse(self, request: Request[Any, Any, Any], services: NamedDependency[Services]) -> list[OpenSession]:

@@ -15,6 +15,7 @@ from litestar.static_files import create_static_files_router
 
 from api import documentation, lists, logs, problems
 from api.account import AccountController
+from api.addresses import AddressController
 from api.advertisers import AdvertiserController
 from api.api_keys import ApiKeyController
 from api.audit import AuditController
@@ -27,6 +28,7 @@ from api.explaining import ExplanationController
 from api.express import expressed
 from api.guard import behind_proxies, guarded
 from api.hardening import hardened
+from api.invitations import InvitationController
 from api.lifeline import hung_on
 from api.notifications import NotificationController
 from api.observe import observed
@@ -35,6 +37,7 @@ from api.operations import OperationsController
 from api.people import PeopleController
 from api.personal_data import PersonalDataController
 from api.proofs import LogController, ProofController
+from api.recovery import RecoveryController
 from api.reference import ReferenceController
 from api.reports import ReportController
 from api.requests import StrictRequest, asked, asked_if, ledger_of
@@ -69,6 +72,19 @@ WORKER_BITS: Final = 52
 ISSUER_WITHOUT_URL: Final = "campaign-ledger"
 ASSETS_PATH: Final = "/assets"
 
+ACCOUNTS: Final = (
+    SignInController,
+    RecoveryController,
+    AccountController,
+    AddressController,
+    SecondFactorController,
+    NotificationController,
+    PeopleController,
+    InvitationController,
+    ApiKeyController,
+)
+"""The doors to who may do what."""
+
 
 def create_app(configured: Settings | None = None) -> Litestar:
     """Return the service; it reads its settings from the environment unless they are given."""
@@ -80,21 +96,16 @@ def create_app(configured: Settings | None = None) -> Litestar:
             Router(
                 "/api/v1",
                 route_handlers=[
-                    SignInController,
-                    AccountController,
-                    SecondFactorController,
+                    *ACCOUNTS,
                     AdvertiserController,
                     PersonalDataController,
                     CampaignController,
                     CreativeController,
                     SlotController,
-                    PeopleController,
-                    ApiKeyController,
                     ReportController,
                     ExplanationController,
                     ReferenceController,
                     WebhookController,
-                    NotificationController,
                 ],
             ),
             Router(

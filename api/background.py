@@ -18,7 +18,19 @@ from domain.decider import stream_of
 from domain.errors import Refusal
 from domain.events import ProjectionCompared
 from domain.holds import Holds
-from infra import clock, cosigner, courier, election, installation, sealer, sessions, throttle
+from infra import (
+    account_letters,
+    account_tokens,
+    clock,
+    cosigner,
+    courier,
+    election,
+    installation,
+    invitations,
+    sealer,
+    sessions,
+    throttle,
+)
 from infra.batch import Appending
 from infra.cosigner import Witnesses
 from infra.database import connect, open_pool
@@ -60,14 +72,17 @@ class Sending(Struct, frozen=True, kw_only=True):
 
 def sending_of(found: Settings) -> Sending:
     """Return what sending messages takes, as the settings have it; raise as `keys.read` does."""
+    keys = read_keys(found)
     return Sending(
-        keys=read_keys(found),
+        keys=keys,
         destinations=Destinations(found.webhook_networks),
         waits_seconds=found.message_retry_seconds,
         mailing=Mailing(
             mail=mail_of(found),
+            keys=keys,
             sender=found.mail_from,
             public_url=found.public_url,
+            console_url=found.public_url + found.console_path if found.public_url and found.console_path else "",
             waits_seconds=found.message_retry_seconds,
         ),
     )
@@ -207,6 +222,6 @@ async def _patiently(job: Callable[[Log], Awaitable[None]], ledger_log: Log) -> 
 
 async def _tidy(ledger_log: Log) -> None:
     async with ledger_log.pool.connection() as connection:
-        await sessions.forget_past(connection)
-        await throttle.forget_past(connection)
+        for each in (sessions, throttle, account_tokens, account_letters, invitations):
+            await each.forget_past(connection)
         await forget_viewings(connection, clock.now())

@@ -82,6 +82,7 @@ Environment:
   LEDGER_TRUSTED_PROXIES        addresses and networks whose X-Forwarded-For is believed, separated by commas
   LEDGER_CONNECTIONS_MAX        how many connections each web worker holds at once [default: 2048]
   LEDGER_PUBLIC_URL             where ad slots reach the service, when it is not where they asked
+  LEDGER_CONSOLE_PATH           the path of a page there, such as /console, that links in mail lead to [default: none]
   LEDGER_MEDIA_URL              the bucket for uploaded images, such as s3://ads/media, reached as AWS_* variables say
                                 [default: the folder media of LEDGER_DATA_DIR]
   LEDGER_WEBHOOK_NETWORKS       private networks in which webhooks may be, separated by commas [default: none]

@@ -3,17 +3,19 @@
 import asyncio
 from collections.abc import Sequence
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import structlog
 from jinja2 import TemplateError
 from msgspec import Struct
 
-from infra import clock, election, installation, letters, notifications, outbox
+from infra import account_letters, clock, election, installation, letters, notifications, outbox
 from infra.database import Connection, connect
 from infra.event_log import CHANNEL
+from infra.keys import Keys
 from infra.mail import SEND_SECONDS_MAX, Mail, MailFailed, MailRefused
+from infra.outbox import Message
 from projections import news
 
 POLL_SECONDS: Final = 1.0
@@ -25,11 +27,16 @@ log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
 class Mailing(Struct, frozen=True, kw_only=True):
-    """How letters leave, whom they are from, where they lead, and how long to wait after each failure."""
+    """How letters leave, whom they are from, where they lead, and how long to wait after each failure.
+
+    `keys` write the tokens in them; `console_url` is where people enter these, and empty where nobody said.
+    """
 
     mail: Mail
+    keys: Keys
     sender: str
     public_url: str
+    console_url: str
     waits_seconds: Sequence[float]
 
 
@@ -61,7 +68,7 @@ async def run(url: str, mailing: Mailing) -> None:
 
 
 async def send_one(connection: Connection, ledger_id: UUID, mailing: Mailing) -> bool:
-    """Send a letter that is due; return whether there was one.
+    """Send a letter that is due, of those about accounts first; return whether there was one.
 
     That it was sent is written before it leaves, and committed as soon as it was taken: nothing but these two moments
     lie between them, so that hardly anything can keep a letter that was taken from being noted.
@@ -69,15 +76,14 @@ async def send_one(connection: Connection, ledger_id: UUID, mailing: Mailing) ->
     message = None
     try:
         async with connection.transaction():
-            message = await outbox.claim(connection, ledger_id, news.SUBSCRIBER)
+            message = await outbox.claim(connection, ledger_id, account_letters.SUBSCRIBER)
+            message = message or await outbox.claim(connection, ledger_id, news.SUBSCRIBER)
             if message is None:
                 return False
-            user_id = UUID((message.content or {})["user_id"])
-            reader = await notifications.reader(connection, ledger_id, user_id)
-            await outbox.sent(connection, message, "" if reader else "the reader has left")
-            if reader is not None:
-                letter = letters.compose(message, reader, mailing.sender, mailing.public_url)
-                await mailing.mail.send(letter)
+            to, known = await _noted(connection, message, mailing)
+            if to is not None:
+                places = {"public_url": mailing.public_url, "console_url": mailing.console_url}
+                await mailing.mail.send(letters.compose(message, to, mailing.sender, places | known))
     except (MailFailed, MailRefused, TemplateError, KeyError, ValueError) as error:
         if message is None:
             raise
@@ -85,3 +91,14 @@ async def send_one(connection: Connection, ledger_id: UUID, mailing: Mailing) ->
         parked = await outbox.failed(connection, message, str(error), waits)
         log.warning("letter not sent", letter=message.name, parked=parked, reason=str(error))
     return True
+
+
+async def _noted(connection: Connection, message: Message, mailing: Mailing) -> tuple[str | None, dict[str, Any]]:
+    """Note that a message was sent; return to whom it goes, if it still does, and what its letter has to be told."""
+    if message.subscriber == account_letters.SUBSCRIBER:
+        await outbox.forget(connection, message)
+        return await account_letters.prepared(connection, mailing.keys, message) or (None, {})
+    user_id = UUID((message.content or {})["user_id"])
+    reader = await notifications.reader(connection, message.ledger_id, user_id)
+    await outbox.sent(connection, message, "" if reader else "the reader has left")
+    return (reader.email, {}) if reader else (None, {})

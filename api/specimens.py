@@ -6,12 +6,15 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from api.account import PasswordChange, ProfileChange
+from api.account import Deactivation, PasswordChange, ProfileChange
+from api.addresses import EmailChange
 from api.answers import Ad, DecisionResponse, PlacementDecision
 from api.api_keys import IssuedApiKey, NewApiKey
 from api.beacons import BeaconBatch, BeaconResult, BeaconResults
 from api.bid_request import Bid, BidDevice, BidGeo, BidRequest, BidResponse, Imp, Playable, Programme, SeatBid
+from api.invitations import Acceptance, NewInvitation
 from api.people import NewUser, UserChange
+from api.recovery import Forgotten, Reset, Verification
 from api.second_factor import Confirmation, Proof, Removal
 from api.sign_in import Credentials, RefreshToken, Tokens
 from api.slots import IssuedKey
@@ -31,6 +34,7 @@ _CREATIVE: Final = UUID("0199a1b2-0000-7000-8000-000000000003")
 _SLOT: Final = UUID("0199a1b2-0000-7000-8000-000000000004")
 _KEY: Final = UUID("0199a1b2-0000-7000-8000-000000000005")
 _DECISION: Final = UUID("0199a1b2-0000-7000-8000-000000000006")
+_TOKEN: Final = "the-token-that-was-mailed"  # noqa: S105  nobody's token
 _WEBHOOK: Final = UUID("0199a1b2-0000-7000-8000-000000000007")
 
 SPECIMENS: Final[tuple[Struct, ...]] = (
@@ -48,6 +52,13 @@ SPECIMENS: Final[tuple[Struct, ...]] = (
         current_password="a long sentence nobody guesses",  # noqa: S106  nobody's password
         new_password="another sentence nobody guesses",  # noqa: S106  nobody's password
     ),
+    EmailChange(email="vera@example.org", current_password="a long sentence nobody guesses"),  # noqa: S106  nobody's password
+    Deactivation(password="a long sentence nobody guesses"),  # noqa: S106  nobody's password
+    NewInvitation(email="wanda@example.com", role="finance", name="Wanda"),
+    Acceptance(token=_TOKEN, password="a long sentence nobody guesses", name="Wanda Lindqvist"),  # noqa: S106  nobody's password
+    Forgotten(email="vera@example.com"),
+    Reset(token=_TOKEN, password="another sentence nobody guesses"),  # noqa: S106  nobody's password
+    Verification(token=_TOKEN),
     Proof(current_password="a long sentence nobody guesses"),  # noqa: S106  nobody's password
     Confirmation(code="492039"),
     Removal(current_password="a long sentence nobody guesses", code="287082"),  # noqa: S106  nobody's password

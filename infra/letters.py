@@ -3,16 +3,16 @@
 The same message is the same letter, byte for byte, whenever it is written.
 """
 
+from collections.abc import Mapping
 from email.message import EmailMessage
 from email.utils import format_datetime, parseaddr
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from infra import chart
 from infra.outbox import Message
-from infra.users import User
 
 CHART: Final = "chart"
 ID_CHARACTERS: Final = 32
@@ -38,17 +38,20 @@ _templates.filters["money"] = money
 _templates.filters["count"] = "{:,}".format
 
 
-def compose(message: Message, reader: User, sender: str, public_url: str) -> EmailMessage:
-    """Return the letter of a message to its reader; raise jinja2.TemplateError, KeyError or ValueError."""
+def compose(message: Message, to: str, sender: str, known: Mapping[str, Any]) -> EmailMessage:
+    """Return the letter of a message to an address, with what else its template asks for, such as `public_url`.
+
+    Raises jinja2.TemplateError, KeyError or ValueError.
+    """
     content = message.content or {}
     reason = content["reason"]
-    values = {**content, "reader": reader, "public_url": public_url, "chart": f"{CHART}@{reason}"}
+    values = {**content, **known, "chart": f"{CHART}@{reason}"}
     text = _templates.get_template(f"{reason}.txt")
     subject = "".join(text.blocks["subject"](text.new_context(values))).strip()
     letter = EmailMessage()
     letter["Subject"] = subject
     letter["From"] = sender
-    letter["To"] = reader.email
+    letter["To"] = to
     letter["Date"] = format_datetime(message.created_at)
     name = id_of(message)
     letter["Message-ID"] = f"<{name}@{parseaddr(sender)[1].rpartition('@')[2]}>"

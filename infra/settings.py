@@ -42,6 +42,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     database_url: str | None
     data_dir: Path
     public_url: str
+    console_path: str = ""
     secret_key: str | None
     previous_secret_key: str | None
     signing_key_file: Path | None
@@ -106,6 +107,7 @@ def read(*, data_dir: Path | None = None) -> Settings:
         database_url=os.environ.get("LEDGER_DATABASE_URL") or None,
         data_dir=data_dir or Path(os.environ.get("LEDGER_DATA_DIR") or ".ledger"),
         public_url=os.environ.get("LEDGER_PUBLIC_URL") or "",
+        console_path=_console("LEDGER_CONSOLE_PATH"),
         secret_key=os.environ.get("LEDGER_SECRET_KEY") or None,
         previous_secret_key=os.environ.get("LEDGER_PREVIOUS_SECRET_KEY") or None,
         signing_key_file=_path("LEDGER_SIGNING_KEY_FILE"),
@@ -157,6 +159,13 @@ def _origins(name: str) -> tuple[str, ...]:
         if origin != f"{parts.scheme}://{parts.netloc}" or parts.scheme not in {"http", "https"} or not parts.hostname:
             raise SettingUnfit(name, said, "origins, such as https://console.example, separated by commas")
     return origins
+
+
+def _console(name: str) -> str:
+    said = os.environ.get(name) or ""
+    if said and not (said.startswith("/") and said.isascii() and said.isprintable() and not set(said) & set(" #")):
+        raise SettingUnfit(name, said, "the path of a page, such as /console")
+    return said
 
 
 def _bucket(name: str) -> str:

@@ -60,7 +60,16 @@ async def sign_in(
             raise SignInRefused from None
 
 
-async def prove(pool: Pool, keys: Keys, user: User, *, password: str, address: str, code: str | None = None) -> None:
+async def prove(
+    pool: Pool,
+    keys: Keys,
+    user: User,
+    *,
+    password: str,
+    address: str,
+    code: str | None = None,
+    pointer: str = "/current_password",
+) -> None:
     """Let pass who knows their password, and has their second factor where a code is given.
 
     Raises Throttled, since who has found a device could try passwords here, WrongPassword or WrongCode.
@@ -69,7 +78,7 @@ async def prove(pool: Pool, keys: Keys, user: User, *, password: str, address: s
         await throttle.count(connection, keys, account=user.email, address=address)
         found = await users.by_email(connection, user.email)
     if not await passwords.verify(password, found[1] if found else None):
-        raise WrongPassword("This is not the current password.", pointer="/current_password")
+        raise WrongPassword("This is not the current password.", pointer=pointer)
     async with pool.connection() as connection:
         if code is not None and not await second_factors.passes(connection, keys.masters, user, code):
             raise WrongCode("This is no one-time password of now, and no recovery code.", pointer="/code")

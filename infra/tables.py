@@ -236,6 +236,7 @@ users = Table(
     Column("timezone", Text, nullable=False),
     Column("changed_at", DateTime(timezone=True)),
     Column("advertiser_ids", ARRAY(Uuid), nullable=False),
+    Column("email_verified", Boolean, nullable=False),
     Index("ix_users_changed", "ledger_id", "changed_at"),
     comment="Identity is not in the log, which refers to people by id. E-mail addresses are kept in lower case.",
 )

@@ -37,6 +37,7 @@ class User(Struct, frozen=True, kw_only=True):
     name: str = ""
     timezone: str = "UTC"
     advertiser_ids: tuple[UUID, ...] = ()
+    email_verified: bool = False
 
 
 class EmailUnfit(Refusal):
@@ -71,11 +72,12 @@ _COLUMNS: Final = ", ".join(User.__struct_fields__)
 # Add a person, unless somebody in the installation has the e-mail address.
 INSERT_USER: Final = """
     INSERT INTO users (
-        ledger_id, id, email, password_hash, role, active, created_at, name, timezone, advertiser_ids
+        ledger_id, id, email, password_hash, role, active, created_at, name, timezone, advertiser_ids,
+        email_verified
     )
     VALUES (
         %(ledger_id)s, %(id)s, %(email)s, %(password_hash)s, %(role)s, %(active)s, %(created_at)s, %(name)s,
-        %(timezone)s, %(advertiser_ids)s::uuid[]
+        %(timezone)s, %(advertiser_ids)s::uuid[], %(email_verified)s
     )
     ON CONFLICT (email) DO NOTHING
 """
@@ -127,6 +129,9 @@ REVOKE_SESSIONS: Final = """
         AND family_id IS DISTINCT FROM %(kept)s::uuid
 """
 
+# Make worthless whatever was mailed to a person: it was asked for by who knew the password before.
+END_TOKENS: Final = "DELETE FROM account_tokens WHERE ledger_id = %(ledger_id)s AND user_id = %(user_id)s"
+
 # Find who may come in and look after people, and wait for whoever else changes that: of two admins who are let go at
 # once, the second is seen to be the last.
 LOCK_ADMINS: Final = """
@@ -143,6 +148,7 @@ async def create(
     role: Role,
     name: str = "",
     advertiser_ids: Sequence[UUID] = (),
+    email_verified: bool = False,
 ) -> User:
     """Add a person; raise EmailUnfit, PasswordTooWeak, AdvertisersUnfit, or EmailTaken, which goes for all ledgers."""
     check_advertisers(role, advertiser_ids)
@@ -159,6 +165,7 @@ async def create(
         created_at=clock.now(),
         name=name,
         advertiser_ids=tuple(advertiser_ids),
+        email_verified=email_verified,
     )
     row = msgspec.structs.asdict(user) | {"password_hash": await passwords.hashed(password)}
     row["advertiser_ids"] = list(user.advertiser_ids)
@@ -249,9 +256,10 @@ async def set_password(
 
 
 async def end_sessions(connection: Connection, user: User, *, kept: UUID | None = None) -> None:
-    """End the sessions of a person whose row is locked, but `kept`."""
+    """End the sessions of a person whose row is locked, but `kept`, and what was mailed to them."""
     parameters = {"ledger_id": user.ledger_id, "user_id": user.id, "kept": kept, "now": clock.now()}
-    await connection.execute(REVOKE_SESSIONS, parameters)
+    for statement in (REVOKE_SESSIONS, END_TOKENS):
+        await connection.execute(statement, parameters)
 
 
 async def rehash(connection: Connection, user: User, *, password_hash: str, better: str) -> None:

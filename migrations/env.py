@@ -2,6 +2,7 @@
 
 from alembic import context
 
+from infra import account_tables  # noqa: F401  importing them declares them
 from infra.tables import metadata
 from projections import catalogue  # noqa: F401  importing the read models declares their tables
 

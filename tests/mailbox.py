@@ -1,5 +1,6 @@
 """Somebody who reads mail: aiosmtpd in a process of its own, which keeps all that it takes, twice if told twice."""
 
+import re
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 from aiosmtpd.handlers import Mailbox
 
+from infra.mail import FOLDER
 from tests.running import START_SECONDS_MAX, STOP_SECONDS_MAX, free_port
 
 REFUSED = "refused@example.com"
@@ -73,6 +75,22 @@ class Post:
         """Return the letters to a reader whose subject has these words."""
         found = [message_from_bytes(raw, _class=EmailMessage, policy=policy.default) for raw in self.raw()]
         return [each for each in found if each["To"] == reader and about in each["Subject"]]
+
+
+def kept(data_dir: Path, reader: str, about: str = "") -> list[EmailMessage]:
+    """Return the letters to a reader whose subject has these words, of a service that has no server for its mail."""
+    raw = [path.read_bytes() for path in (data_dir / FOLDER).glob("[!.]*.eml")]
+    found = [
+        message_from_bytes(each, _class=EmailMessage, policy=policy.default) for each in raw if reader.encode() in each
+    ]
+    return [each for each in found if each["To"] == reader and about in each["Subject"]]
+
+
+def token_in(letter: EmailMessage) -> str:
+    """Return the token that stands in a letter, in both of its parts."""
+    (token,) = re.findall(r"^[A-Za-z0-9_-]{64}$", text_of(letter, "plain"), re.MULTILINE)
+    assert f"<code>{token}</code>" in text_of(letter, "html")
+    return str(token)
 
 
 def text_of(letter: EmailMessage, kind: str) -> str:

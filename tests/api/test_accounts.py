@@ -11,7 +11,7 @@ import jwt
 import pytest
 
 from infra.keys import fresh_signing_key
-from tests.running import Service
+from tests.running import ADMIN_PASSWORD, Service
 from tests.world import World
 
 PASSWORD: Final = "a sentence that nobody guesses"
@@ -82,6 +82,8 @@ def test_somebody_stays_who_looks_after_people(world: World, person: dict[str, A
     for change in ({"role": "viewer"}, {"active": False}):
         refused = world.admin.patch(f"/api/v1/users/{me['id']}", json=change)
         assert (refused.status_code, refused.json()["code"]) == (409, "last_admin")
+    refused = world.admin.post("/api/v1/auth/deactivate", json={"password": ADMIN_PASSWORD})
+    assert (refused.status_code, refused.json()["code"]) == (409, "last_admin")
     path = f"/api/v1/users/{person['id']}"
     for change in ({"role": "admin"}, {"role": "viewer"}, {"role": "admin"}, {"active": False}):
         world.admin.patch(path, json=change).raise_for_status()

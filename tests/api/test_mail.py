@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
 from email.message import EmailMessage
@@ -19,9 +21,10 @@ from infra import installation
 from infra.database import connect
 from projections import campaigns, news, rebuild
 from tests.api.pages import Page, eventually, fresh, new_page
-from tests.api.test_webhooks import killed_at, sending
-from tests.mailbox import REFUSED, Post, text_of
-from tests.running import ADMIN_EMAIL, Service
+from tests.api.test_webhooks import GATES, killed_at, sending
+from tests.faults.test_points import gated
+from tests.mailbox import REFUSED, Post, text_of, token_in
+from tests.running import ADMIN_EMAIL, Service, killed
 from tests.world import World
 
 PASSWORD: Final = "a sentence that nobody guesses"
@@ -274,6 +277,54 @@ def test_killed_between_letter_and_acknowledgement(service: Service, world: Worl
     assert len(sent) == len(set(sent)) + 1, "the worker was not killed between a letter and its note"
     ids = [message_from_bytes(letter)["Message-ID"] for letter in set(sent)]
     assert len(ids) == len(set(ids))
+
+
+def test_killed_between_a_token_and_its_letter(service: Service, world: World, post: Post) -> None:
+    """Who dies before a token is there has put no letter either; asked again, there is one, and its token is good."""
+    email, _ = person(world, "viewer")
+    body = {"email": email}
+    with service.database() as url, ThreadPoolExecutor(1) as thread:
+        with gated(url, *GATES["INSERT"]) as is_waiting:
+            asking = thread.submit(httpx.post, f"{service.url}/api/v1/auth/forgotten", json=body, timeout=20)
+            eventually(is_waiting)
+            (worker,) = service.web_workers()
+            killed([worker])
+            with psycopg.connect(url, autocommit=True) as owner:
+                owner.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+                    "AND wait_event_type = 'Lock' AND wait_event = 'advisory'"
+                )
+        assert isinstance(asking.exception(), httpx.TransportError)
+        with psycopg.connect(url, autocommit=True) as owner:
+            assert owner.execute("SELECT id FROM account_tokens WHERE email = %s", (email,)).fetchall() == []
+
+    def asked() -> bool:
+        with suppress(httpx.TransportError):
+            return httpx.post(f"{service.url}/api/v1/auth/forgotten", json=body).status_code == 202
+        return False
+
+    eventually(asked)
+    token = token_in(only(lambda: post.letters(email, "Choose another password")))
+    chosen = {"token": token, "password": "quite another sentence of mine"}
+    assert httpx.post(f"{service.url}/api/v1/auth/reset", json=chosen).status_code == 204
+
+
+def test_killed_between_a_letter_with_a_token_and_its_note(service: Service, world: World, post: Post) -> None:
+    """The letter that is sent again has the same token and is the same, byte for byte, so that the reader has one."""
+    email, viewer = person(world, "viewer")
+
+    def asked() -> None:
+        viewer.post("/api/v1/auth/verification").raise_for_status()
+
+    killed_at(service, "DELETE", asked, lambda: len(post.letters(email)) == 1)
+    eventually(lambda: len(post.letters(email)) == 2)
+    first, second = post.letters(email)
+    assert first.as_bytes() == second.as_bytes()
+    assert httpx.post(f"{service.url}/api/v1/auth/verify", json={"token": token_in(first)}).status_code == 204
+    assert viewer.get("/api/v1/auth/me").json()["email_verified"] is True
+    with service.database() as url, psycopg.connect(url, autocommit=True) as owner:
+        eventually(lambda: owner.execute("SELECT FROM outbox WHERE subscriber = 'accounts'").fetchall() == [])
+    assert len(post.letters(email)) == 2
 
 
 def test_a_name(world: World, post: Post) -> None:

@@ -9,26 +9,18 @@ from uuid import UUID
 
 import pytest
 from jinja2 import UndefinedError
-from msgspec import structs
 
+from api.background import sending_of
 from infra import chart, letters, settings
 from infra.mail import Folder, MailFailed, MailRefused, Server
 from infra.outbox import Message
 from infra.settings import SettingUnfit
-from infra.users import User
-from tests.mailbox import REFUSED, Post, text_of
+from tests.mailbox import REFUSED, Post, text_of, token_in
 from tests.running import free_port
 
 SENDER: Final = "Ledger <ledger@example.com>"
 LEDGER: Final = UUID("0199a1b2-0000-7000-8000-000000000001")
-READER: Final = User(
-    ledger_id=LEDGER,
-    id=UUID("0199a1b2-0000-7000-8000-000000000002"),
-    email="vera@example.com",
-    role="manager",
-    active=True,
-    created_at=datetime(2026, 1, 2, tzinfo=UTC),
-)
+READER: Final = "vera@example.com"
 DAYS: Final = [{"day": f"2026-03-0{number}", "impressions": number * 1_000} for number in range(2, 9)]
 REPORT: Final = {
     "reason": "weekly_report",
@@ -57,9 +49,9 @@ def message_of(content: dict[str, Any], name: str = "weekly_report/2026-03-02") 
     )
 
 
-def letter_of(content: dict[str, Any], reader: User = READER) -> EmailMessage:
+def letter_of(content: dict[str, Any], to: str = READER) -> EmailMessage:
     """Return the letter of this content."""
-    return letters.compose(message_of(content), reader, SENDER, "https://ledger.example")
+    return letters.compose(message_of(content), to, SENDER, {"public_url": "https://ledger.example"})
 
 
 def test_a_message_is_the_same_letter_every_time() -> None:
@@ -67,7 +59,7 @@ def test_a_message_is_the_same_letter_every_time() -> None:
     first, second = letter_of(REPORT), letter_of(REPORT)
     assert first.as_bytes() == second.as_bytes()
     assert first["Date"] == "Mon, 09 Mar 2026 06:00:00 +0000"
-    other = letters.compose(message_of(REPORT, "weekly_report/2026-03-09"), READER, SENDER, "")
+    other = letters.compose(message_of(REPORT, "weekly_report/2026-03-09"), READER, SENDER, {"public_url": ""})
     assert other["Message-ID"] != first["Message-ID"]
 
 
@@ -91,6 +83,27 @@ def test_money_is_said_exactly(micros: int, said: str) -> None:
     assert letters.money(micros, "EUR") == f"{said} EUR"
 
 
+def test_where_a_letter_leads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A letter links to the page that the operator has for it, with the token where no server sees it; or to none."""
+    told, token = {"reason": "verification", "to": READER, "until": "2026-03-10 06:00 UTC"}, "t" * 64
+
+    def letter() -> EmailMessage:
+        mailing = sending_of(settings.read(data_dir=tmp_path)).mailing
+        known = {"public_url": mailing.public_url, "console_url": mailing.console_url}
+        return letters.compose(message_of(told), READER, SENDER, known | {"purpose": "verification", "token": token})
+
+    monkeypatch.setenv("LEDGER_CONSOLE_PATH", "/console")
+    monkeypatch.setenv("LEDGER_PUBLIC_URL", "https://ledger.example")
+    link = f"https://ledger.example/console#verification={token}"
+    assert link in text_of(letter(), "plain").splitlines()
+    assert f'<a href="{link}">' in text_of(letter(), "html")
+    assert token_in(letter()) == token
+    for name in ("LEDGER_CONSOLE_PATH", "LEDGER_PUBLIC_URL"):
+        monkeypatch.delenv(name)
+        assert "#verification" not in letter().as_string()
+        assert token_in(letter()) == token
+
+
 def test_a_letter_that_lacks_something_is_not_written() -> None:
     """What a template asks for and is not there is an error, not an empty place."""
     with pytest.raises(UndefinedError):
@@ -112,7 +125,7 @@ async def test_a_folder_has_each_letter_once(tmp_path: Path) -> None:
     (kept,) = (tmp_path / "mail").iterdir()
     assert (kept.suffix, (tmp_path / "mail").stat().st_mode & 0o077) == (".eml", 0)
     read = message_from_bytes(kept.read_bytes(), policy=policy.default)
-    assert (read["To"], read["Subject"]) == (READER.email, letter["Subject"])
+    assert (read["To"], read["Subject"]) == (READER, letter["Subject"])
 
 
 async def test_a_folder_that_is_none(tmp_path: Path) -> None:
@@ -134,12 +147,12 @@ async def test_a_server_that_refuses(tmp_path: Path) -> None:
     post.open()
     try:
         with pytest.raises(MailRefused, match="550"):
-            await Server(post.url).send(letter_of(REPORT, structs.replace(READER, email=REFUSED)))
+            await Server(post.url).send(letter_of(REPORT, REFUSED))
         with pytest.raises(MailFailed):
             await Server(post.url.replace("//", "//user:word@")).send(letter_of(REPORT))
         assert post.raw() == []
         await Server(post.url).send(letter_of(REPORT))
-        assert len(post.letters(READER.email)) == 1
+        assert len(post.letters(READER)) == 1
     finally:
         post.close()
 
@@ -154,10 +167,12 @@ async def test_a_server_that_refuses(tmp_path: Path) -> None:
         ("LEDGER_MESSAGE_RETRY_SECONDS", "soon"),
         ("LEDGER_MESSAGE_RETRY_SECONDS", "1,-1"),
         ("LEDGER_WEBHOOK_NETWORKS", "the cellar"),
+        ("LEDGER_CONSOLE_PATH", "https://console.example"),
+        ("LEDGER_CONSOLE_PATH", "/console#/"),
     ],
 )
 def test_settings_that_cannot_be(monkeypatch: pytest.MonkeyPatch, name: str, said: str) -> None:
-    """What is no server, no address, no time or no network is refused by its name."""
+    """What is no server, no address, no time, no network or no path is refused by its name."""
     monkeypatch.setenv(name, said)
     with pytest.raises(SettingUnfit, match=name):
         settings.read()

@@ -12,7 +12,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.pool import NullPool
 
-from infra import schema
+from infra import account_tables, schema
 from infra.database import APPLICATION_ROLE, Pool, connect
 from infra.tables import metadata
 from projections import catalogue
@@ -64,6 +64,7 @@ def structure(url: str) -> list[tuple[Any, ...]]:
 def test_alembic_finds_nothing_left_to_migrate(database_url: str) -> None:
     """The migrations leave nothing that Alembic would want to change."""
     assert catalogue.PROJECTIONS  # importing the read models declares their tables
+    assert account_tables.invitations.metadata is metadata
     with engine_of(database_url).connect() as connection:
         options = {"compare_type": True, "compare_server_default": True}
         assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []

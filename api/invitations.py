@@ -1,0 +1,153 @@
+"""The door to invitations: made and withdrawn by who looks after people, accepted by whom they were mailed to."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from litestar import Controller, Request, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, QueryParameter, RequestBody
+from msgspec import Meta, Struct
+
+from api import problems
+from api.access import claims_of, may_administer
+from api.lists import Limit
+from api.people import AdvertiserIds
+from api.services import Services
+from infra import invitations, users
+from infra.execute import Asked
+from infra.invitations import VALID_DAYS, Invitation, Status
+from infra.once import once
+from infra.ownership import check_known
+from infra.users import Role, User
+from projections.listing import LIMIT_DEFAULT, Page
+
+Name = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Token = Annotated[str, Meta(min_length=1, max_length=200, description="As it stands in the letter.")]
+
+
+class NewInvitation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Somebody who is to join, in which role, and how many days they have for it."""
+
+    email: Annotated[str, Meta(min_length=3, max_length=254)]
+    role: Role
+    advertiser_ids: AdvertiserIds = ()
+    name: Name = ""
+    valid_days: Annotated[int, Meta(ge=1, le=90)] = VALID_DAYS
+
+
+class Acceptance(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The token that was mailed, and what to sign in with from now on; who has an account needs the token alone."""
+
+    token: Token
+    password: Annotated[str, Meta(max_length=200)] = ""
+    name: Name = ""
+
+
+class InvitationController(Controller):
+    """Invitations."""
+
+    path = "/invitations"
+    tags = ("people",)
+
+    @get(operation_id="list_invitations", guards=[may_administer], responses=problems.READING)
+    async def browse(
+        self,
+        ledger_id: NamedDependency[UUID],
+        services: NamedDependency[Services],
+        limit: Limit = LIMIT_DEFAULT,
+        cursor: Annotated[UUID | None, QueryParameter(description="The `next_cursor` of the page before.")] = None,
+        status: Annotated[Status | None, QueryParameter(description="Only those of this status.")] = None,
+    ) -> Page[Invitation]:
+        """List invitations and what came of them, in the order in which they were made."""
+        async with services.log.pool.connection() as connection:
+            found = await invitations.page(connection, ledger_id, status=status, after=cursor, limit=limit)
+        return Page(items=found, next_cursor=str(found[-1].id) if len(found) == limit else None)
+
+    @get(
+        "/{invitation_id:uuid}", operation_id="get_invitation", guards=[may_administer], responses=problems.READING_ONE
+    )
+    async def show(
+        self, invitation_id: FromPath[UUID], ledger_id: NamedDependency[UUID], services: NamedDependency[Services]
+    ) -> Invitation:
+        """Show an invitation."""
+        async with services.log.pool.connection() as connection:
+            return await invitations.by_id(connection, ledger_id, invitation_id)
+
+    @post(operation_id="create_invitation", guards=[may_administer], responses=problems.INVITING)
+    async def create(
+        self, data: RequestBody[NewInvitation], asked: NamedDependency[Asked], services: NamedDependency[Services]
+    ) -> Invitation:
+        """Invite somebody by mail; whether they have an account is not told."""
+        async with services.log.pool.connection() as connection:
+
+            async def act() -> UUID:
+                await check_known(connection, asked.ledger_id, data.advertiser_ids)
+                return await invitations.invite(
+                    connection,
+                    asked.ledger_id,
+                    keys=services.keys,
+                    email=data.email,
+                    role=data.role,
+                    advertiser_ids=data.advertiser_ids,
+                    name=data.name,
+                    days=data.valid_days,
+                    by=asked.actor,
+                )
+
+            made = await once(connection, asked.ledger_id, asked.idempotency, act)
+            return await invitations.by_id(connection, asked.ledger_id, made)
+
+    @post(
+        "/{invitation_id:uuid}/send",
+        operation_id="send_invitation",
+        status_code=200,
+        guards=[may_administer],
+        responses=problems.INVITING,
+    )
+    async def send(
+        self, invitation_id: FromPath[UUID], ledger_id: NamedDependency[UUID], services: NamedDependency[Services]
+    ) -> Invitation:
+        """Send an invitation again, with another token and as much time as at first."""
+        async with services.log.pool.connection() as connection:
+            return await invitations.send_again(connection, services.keys, ledger_id, invitation_id)
+
+    @post(
+        "/{invitation_id:uuid}/withdraw",
+        operation_id="withdraw_invitation",
+        status_code=200,
+        guards=[may_administer],
+        responses=problems.ACCOUNT,
+    )
+    async def withdraw(
+        self, invitation_id: FromPath[UUID], ledger_id: NamedDependency[UUID], services: NamedDependency[Services]
+    ) -> Invitation:
+        """Withdraw an invitation that was not accepted; its token opens nothing any more."""
+        async with services.log.pool.connection() as connection:
+            return await invitations.withdraw(connection, ledger_id, invitation_id)
+
+    @post("/accept", operation_id="accept_invitation", responses=problems.JOINING)
+    async def accept(
+        self, data: RequestBody[Acceptance], request: Request[Any, Any, Any], services: NamedDependency[Services]
+    ) -> User:
+        """Accept an invitation: choose a password, or sign in first to the account that has this address."""
+        signed_in = await _signed_in(request, services)
+        async with services.log.pool.connection() as connection:
+            joined = await invitations.accept(
+                connection,
+                services.keys,
+                data.token,
+                password=data.password,
+                name=data.name,
+                signed_in=signed_in,
+            )
+            await services.revocations.refresh(connection)
+        return joined
+
+
+async def _signed_in(request: Request[Any, Any, Any], services: Services) -> User | None:
+    """Return who asks, if they say so; raise Unauthenticated, TokenRefused, or Forbidden for a program."""
+    if "Authorization" not in request.headers:
+        return None
+    claims = claims_of(request)
+    async with services.log.pool.connection() as connection:
+        return await users.by_id(connection, claims.ledger, claims.sub)
