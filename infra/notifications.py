@@ -19,12 +19,14 @@ Reason = Literal[
     "creative_approved",
     "creative_denied",
     "weekly_report",
+    "new_sign_in",
 ]
 
 REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
 
 _PLANNING: Final = frozenset[Role]({"admin", "manager"})
 _PAYING: Final = frozenset[Role]({"admin", "manager", "finance"})
+_EVERYBODY: Final = frozenset[Role](get_args(Role))
 
 ROLES: Final[Mapping[Reason, frozenset[Role]]] = {
     "campaign_activated": _PLANNING,
@@ -34,6 +36,7 @@ ROLES: Final[Mapping[Reason, frozenset[Role]]] = {
     "creative_approved": _PLANNING,
     "creative_denied": _PLANNING,
     "weekly_report": _PAYING,
+    "new_sign_in": _EVERYBODY,
 }
 """Who gets what without having chosen."""
 
@@ -48,6 +51,7 @@ class Notifications(Struct, frozen=True, kw_only=True):
     creative_approved: bool
     creative_denied: bool
     weekly_report: bool
+    new_sign_in: bool
 
 
 class ChangeNotifications(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,6 +64,7 @@ class ChangeNotifications(Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     creative_approved: bool | UnsetType = UNSET
     creative_denied: bool | UnsetType = UNSET
     weekly_report: bool | UnsetType = UNSET
+    new_sign_in: bool | UnsetType = UNSET
 
 
 _CHOOSE: Final = """
@@ -96,6 +101,11 @@ async def choose(connection: Connection, ledger_id: UUID, user_id: UUID, wanted:
                 row = {"ledger_id": ledger_id, "user_id": user_id, "reason": reason, "wanted": said}
                 await connection.execute(_CHOOSE, row)
         return await read(connection, ledger_id, user_id)
+
+
+async def wants(connection: Connection, user: User, reason: Reason) -> bool:
+    """Return whether somebody gets the mail of a reason."""
+    return bool(getattr(await read(connection, user.ledger_id, user.id), reason))
 
 
 async def readers(

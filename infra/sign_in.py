@@ -3,7 +3,7 @@
 from uuid import UUID
 
 from domain.errors import Refusal
-from infra import passwords, second_factors, sessions, throttle, users
+from infra import passwords, second_factors, sessions, sign_in_alerts, throttle, users
 from infra.database import Pool
 from infra.keys import Keys
 from infra.second_factors import WrongCode
@@ -54,8 +54,11 @@ async def sign_in(
         await throttle.succeeded(connection, keys, account=account, address=address)
         if better != password_hash:
             await users.rehash(connection, user, password_hash=password_hash, better=better)
+        found_at = whereabouts(address, agent)
         try:
-            return await sessions.start(connection, user, password_hash=better, found=whereabouts(address, agent))
+            async with connection.transaction():
+                await sign_in_alerts.alert(connection, user, found_at)
+                return await sessions.start(connection, user, password_hash=better, found=found_at)
         except SessionRefused:
             raise SignInRefused from None
 
