@@ -3,7 +3,7 @@
 import asyncio
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic, sleep
@@ -35,8 +35,12 @@ class Ledger:
     """The running service with a catalogue in it, and its database."""
 
     def __init__(self, service: Service, url: str, catalogue: Catalogue) -> None:
-        """Write the catalogue into the log, and wait until it is served and every read model knows it."""
+        """Write the catalogue into the log, and wait until it is served and every read model knows it.
+
+        Nobody wants mail, or a thousand letters about new campaigns would be written while something is measured.
+        """
         self.service = service
+        self._want_no_mail()
         self.port = service.port
         self.url = url
         self.catalogue = catalogue
@@ -82,6 +86,12 @@ class Ledger:
         below = psutil.Process(self.service.process.pid).children(recursive=True)
         web = [each for each in below if "granian" in " ".join(each.cmdline()) or "spawn_main" in str(each.cmdline())]
         return max(web, key=lambda process: process.memory_info().rss)
+
+    def _want_no_mail(self) -> None:
+        with closing(self.service.signed_in()) as admin:
+            reasons = admin.get("/api/v1/auth/me/notifications").json()
+            chosen = admin.patch("/api/v1/auth/me/notifications", json=dict.fromkeys(reasons, False))
+            assert chosen.status_code == 200, chosen.text
 
     async def _lag(self) -> int:
         async with await connect(self.url) as connection:
