@@ -37,8 +37,9 @@ test: $(READY) ## Check style, types, layers and behaviour, and that all of the 
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(PYTEST) --ignore=tests/faults --cov --cov-report=
+	$(PYTEST) tests/domain --cov --cov-report=
 	$(BIN)/coverage report --fail-under=100
+	$(PYTEST) --ignore=tests/domain --ignore=tests/faults
 
 faults: $(READY) ## Kill, freeze, cut off and fill up what the service stands on, and check that nothing is lost
 	$(PYTEST) tests/faults
