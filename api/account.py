@@ -8,9 +8,10 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, RequestBody
 from msgspec import UNSET, Meta, Struct, UnsetType, structs
 
-from api import problems
+from api import audited, problems
 from api.access import address_of, claims_of, is_person
 from api.services import Services
+from domain.access import SessionsEnded
 from domain.values import TimeZoneName
 from infra import sessions, sign_in, users
 from infra.sessions import OpenSession
@@ -72,6 +73,7 @@ class AccountController(Controller):
         await sign_in.change_password(
             services.log.pool,
             services.keys,
+            services.audit,
             user,
             current=data.current_password,
             new=data.new_password,
@@ -88,7 +90,7 @@ class AccountController(Controller):
         async with services.log.pool.connection() as connection:
             user = await users.by_id(connection, claims.ledger, claims.sub)
         said = {"password": data.password, "address": address, "pointer": "/password"}
-        await sign_in.prove(services.log.pool, services.keys, user, **said)
+        await sign_in.prove(services.log.pool, services.keys, services.audit, user, **said)
         async with services.log.pool.connection() as connection:
             await users.change(connection, claims.ledger, claims.sub, active=False)
             await services.revocations.refresh(connection)
@@ -108,7 +110,10 @@ class AccountController(Controller):
         """Sign out of one session; its access token ends within seconds."""
         claims = claims_of(request)
         async with services.log.pool.connection() as connection:
-            await sessions.end_one(connection, claims.ledger, claims.sub, session_id)
+            async with connection.transaction():
+                await sessions.end_one(connection, claims.ledger, claims.sub, session_id)
+                event = SessionsEnded(session_id=session_id, reason="ended_by_owner")
+                await audited.record(request, claims.sub, event)
             await services.revocations.refresh(connection)
 
     @delete("/sessions", operation_id="end_sessions", responses=problems.READING)
@@ -116,5 +121,7 @@ class AccountController(Controller):
         """Sign out of all sessions but this one."""
         claims = claims_of(request)
         async with services.log.pool.connection() as connection:
-            await sessions.end_others(connection, claims.ledger, claims.sub, kept=claims.sid)
+            async with connection.transaction():
+                if await sessions.end_others(connection, claims.ledger, claims.sub, kept=claims.sid):
+                    await audited.record(request, claims.sub, SessionsEnded(reason="ended_by_owner"))
             await services.revocations.refresh(connection)

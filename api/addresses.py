@@ -48,6 +48,7 @@ class AddressController(Controller):
         await addresses.ask_to_change(
             services.log.pool,
             services.keys,
+            services.audit,
             await _person(request, services),
             email=data.email,
             password=data.current_password,

@@ -11,8 +11,10 @@ from msgspec import Meta, Struct
 
 from api import problems
 from api.access import Permission, check_scopes, claims_of, is_person, may_administer
+from api.audited import record
 from api.people import AdvertiserIds
 from api.services import Services
+from domain.access import ApiKeyIssued, ApiKeyRevoked
 from infra import api_keys
 from infra.api_keys import ApiKey
 from infra.ownership import check_known
@@ -58,24 +60,38 @@ class ApiKeyController(Controller):
         check_scopes(data.role, data.scopes)
         async with services.log.pool.connection() as connection:
             await check_known(connection, claims.ledger, data.advertiser_ids)
-            made, key = await api_keys.issue(
-                connection,
-                claims.ledger,
-                name=data.name,
-                role=data.role,
-                created_by=claims.sub,
-                expires_at=data.expires_at,
-                advertiser_ids=data.advertiser_ids,
-                scopes=data.scopes,
-            )
+            async with connection.transaction():
+                made, key = await api_keys.issue(
+                    connection,
+                    claims.ledger,
+                    name=data.name,
+                    role=data.role,
+                    created_by=claims.sub,
+                    expires_at=data.expires_at,
+                    advertiser_ids=data.advertiser_ids,
+                    scopes=data.scopes,
+                )
+                issued = ApiKeyIssued(
+                    role=made.role,
+                    expires_at=made.expires_at,
+                    advertiser_ids=made.advertiser_ids,
+                    scopes=made.scopes,
+                )
+                await record(request, made.id, issued)
             await services.api_keys.refresh(connection)
         return IssuedApiKey(id=made.id, key=key)
 
     @delete("/{key_id:uuid}", operation_id="revoke_api_key", responses=problems.READING_ONE)
     async def revoke(
-        self, key_id: FromPath[UUID], ledger_id: NamedDependency[UUID], services: NamedDependency[Services]
+        self,
+        key_id: FromPath[UUID],
+        request: Request[Any, Any, Any],
+        ledger_id: NamedDependency[UUID],
+        services: NamedDependency[Services],
     ) -> None:
         """Make a key of a program invalid; it is out within seconds."""
         async with services.log.pool.connection() as connection:
-            await api_keys.revoke(connection, ledger_id, key_id)
+            async with connection.transaction():
+                await api_keys.revoke(connection, ledger_id, key_id)
+                await record(request, key_id, ApiKeyRevoked())
             await services.api_keys.refresh(connection)

@@ -13,7 +13,7 @@ from litestar import Litestar, Router
 from litestar.di import Provide
 from litestar.static_files import create_static_files_router
 
-from api import documentation, lists, logs, problems
+from api import audited, documentation, lists, logs
 from api.account import AccountController
 from api.addresses import AddressController
 from api.advertisers import AdvertiserController
@@ -42,6 +42,7 @@ from api.reference import ReferenceController
 from api.reports import ReportController
 from api.requests import StrictRequest, asked, asked_if, ledger_of
 from api.second_factor import SecondFactorController
+from api.security_report import SecurityController
 from api.services import Services, services_of
 from api.showing import ShowingController
 from api.sign_in import KeysController, SignInController
@@ -50,6 +51,7 @@ from api.vast import VastController
 from api.webhooks import WebhookController
 from domain.holds import Holds
 from infra import installation, keys, ledger_keys, settings, subject_keys
+from infra.access_audit import AccessAudit
 from infra.activity import activity_of
 from infra.api_keys import ApiKeys
 from infra.beacon_tokens import BeaconTokens
@@ -103,6 +105,7 @@ def create_app(configured: Settings | None = None) -> Litestar:
                     CreativeController,
                     SlotController,
                     ReportController,
+                    SecurityController,
                     ExplanationController,
                     ReferenceController,
                     WebhookController,
@@ -137,7 +140,7 @@ def create_app(configured: Settings | None = None) -> Litestar:
             "page": Provide(lists.listing, sync_to_thread=False),
             "as_of": Provide(lists.as_of, sync_to_thread=False),
         },
-        exception_handlers=problems.EXCEPTION_HANDLERS,
+        exception_handlers=audited.EXCEPTION_HANDLERS,
         openapi_config=documentation.configuration(ASSETS_PATH),
         lifespan=[_running(found, counts)],
         logging_config=None,
@@ -190,6 +193,8 @@ async def serving(url: str, found: Settings, counts: SharedCounts) -> AsyncItera
         following = asyncio.create_task(catalogue.follow(url), name="serving")
         stocking = asyncio.create_task(catalogue.keep_stocked(writer), name="stock")
         tallying = Tallying(ledger_id, holds.worker, catalogue.tally)
+        audit = AccessAudit(writer, holds.worker)
+        auditing = asyncio.create_task(audit.keep(), name="audit of people")
         telling = asyncio.create_task(tallying.keep(writer), name="tally")
         data_centres = DataCentres(found.data_centres_file)
         reading = asyncio.create_task(data_centres.follow(), name="data centres")
@@ -207,12 +212,13 @@ async def serving(url: str, found: Settings, counts: SharedCounts) -> AsyncItera
                 serving=catalogue,
                 revocations=revocations,
                 api_keys=api_keys,
+                audit=audit,
                 activity=activity_of(found, counts),
                 data_centres=data_centres,
                 issuer=found.public_url or ISSUER_WITHOUT_URL,
             )
         finally:
-            for task in (revoking, following, stocking, telling, reading):
+            for task in (revoking, following, stocking, telling, auditing, reading):
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task

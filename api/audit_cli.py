@@ -17,7 +17,9 @@ from msgspec import Struct
 
 from api.replay_cli import Time, replay
 from api.witness import serve_witness
+from domain.access import Exported
 from infra import clock, cosigner, inspection, installation, invoice, mirror, proofs, settings
+from infra.access_audit import OPERATOR, append_alone
 from infra.accounts import MICROS_PER_UNIT
 from infra.checkpoint import parse as parse_checkpoint
 from infra.cosigner import Witnesses
@@ -81,7 +83,7 @@ def export(folder: Path, data_dir: Path | None, as_json: bool) -> None:
     """Write the sealed log into FOLDER, with keys, budgets, deliveries and accounts.
 
     The folder is complete in itself: `ledger audit verify FOLDER` needs no database and no network. An export that was
-    interrupted goes on where it stopped, and a later one adds what is new.
+    interrupted goes on where it stopped, and a later one adds what is new. That the log was exported is recorded in it.
     """
     found = settings.read(data_dir=data_dir)
     with installation.database(found) as url:
@@ -238,6 +240,7 @@ audit.add_command(replay)
 async def _export(url: str, folder: Path, witnesses: Witnesses | None) -> Manifest:
     async with await connect(url) as connection:
         ledger_id = await installation.ledger_of(connection)
+        await append_alone(connection, ledger_id, ledger_id, Exported(what="log"), actor=OPERATOR)
         sealed = await mirror.mirror(connection, ledger_id, folder, _progress("copied"), witnesses)
     log = parse_checkpoint(parse_note(sealed.note.encode()).text).origin
     entries = _watched(mirror.entries_in(folder, sealed.size), sealed.size, _progress("counted"))

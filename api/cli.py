@@ -27,8 +27,10 @@ from api.play import CouldNotPlay, Summary
 from api.play import play as play_log
 from api.serve import CannotListen, prepare
 from api.serve import serve as serve_until_stopped
+from domain.access import PersonAdded
 from domain.errors import Refusal
 from infra import cosigner, installation, log_keys, settings, users
+from infra.access_audit import OPERATOR, append_alone
 from infra.data_centres import NetworksUnreadable
 from infra.database import APPLICATION_ROLE, NotDurable, connect
 from infra.embedded import DataFolderHeld, PostgresFailed
@@ -265,9 +267,13 @@ async def _create(url: str, email: str, password: str, role: users.Role, adverti
     async with await connect(url) as connection:
         ledger_id = await installation.ledger_of(connection)
         await check_known(connection, ledger_id, advertisers)
-        return await users.create(
-            connection, ledger_id, email=email, password=password, role=role, advertiser_ids=advertisers
-        )
+        async with connection.transaction():
+            added = await users.create(
+                connection, ledger_id, email=email, password=password, role=role, advertiser_ids=advertisers
+            )
+            event = PersonAdded(role=role, advertiser_ids=advertisers)
+            await append_alone(connection, ledger_id, added.id, event, actor=OPERATOR)
+        return added
 
 
 async def _statuses(url: str) -> list[ProjectionStatus]:

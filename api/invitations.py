@@ -10,10 +10,13 @@ from msgspec import Meta, Struct
 
 from api import problems
 from api.access import claims_of, may_administer
+from api.audited import seen_from
 from api.lists import Limit
 from api.people import AdvertiserIds
 from api.services import Services
+from domain.access import PersonAdded, RoleChanged
 from infra import invitations, users
+from infra.access_audit import actor_of
 from infra.execute import Asked
 from infra.invitations import VALID_DAYS, Invitation, Status
 from infra.once import once
@@ -132,16 +135,25 @@ class InvitationController(Controller):
         """Accept an invitation: choose a password, or sign in first to the account that has this address."""
         signed_in = await _signed_in(request, services)
         async with services.log.pool.connection() as connection:
-            joined = await invitations.accept(
-                connection,
-                services.keys,
-                data.token,
-                password=data.password,
-                name=data.name,
-                signed_in=signed_in,
-            )
+            async with connection.transaction():
+                joined = await invitations.accept(
+                    connection,
+                    services.keys,
+                    data.token,
+                    password=data.password,
+                    name=data.name,
+                    signed_in=signed_in,
+                )
+                event = seen_from(request, _joining(joined, signed_in))
+                await services.audit.record(joined.ledger_id, joined.id, event, actor=actor_of(joined))
             await services.revocations.refresh(connection)
         return joined
+
+
+def _joining(joined: User, before: User | None) -> PersonAdded | RoleChanged:
+    if before is None or before.id != joined.id:
+        return PersonAdded(role=joined.role, advertiser_ids=joined.advertiser_ids)
+    return RoleChanged(role=joined.role, earlier=before.role, advertiser_ids=joined.advertiser_ids)
 
 
 async def _signed_in(request: Request[Any, Any, Any], services: Services) -> User | None:

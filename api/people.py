@@ -1,17 +1,27 @@
 """The door to the people of a ledger."""
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any
 from uuid import UUID
 
-from litestar import Controller, delete, get, patch, post
+from litestar import Controller, Request, delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter, RequestBody
 from msgspec import UNSET, Meta, Struct, UnsetType, structs
 
 from api import problems
 from api.access import may_administer
+from api.audited import record
 from api.lists import Limit
 from api.services import Services
+from domain.access import (
+    PersonAdded,
+    PersonDeactivated,
+    PersonEvent,
+    PersonReactivated,
+    RoleChanged,
+    SecondFactorDisabled,
+)
 from infra import second_factors, users
 from infra.execute import Asked
 from infra.once import once
@@ -75,14 +85,22 @@ class PeopleController(Controller):
 
     @post(operation_id="create_user", responses=problems.CREATING)
     async def create(
-        self, data: RequestBody[NewUser], asked: NamedDependency[Asked], services: NamedDependency[Services]
+        self,
+        data: RequestBody[NewUser],
+        request: Request[Any, Any, Any],
+        asked: NamedDependency[Asked],
+        services: NamedDependency[Services],
     ) -> User:
         """Add a person."""
         async with services.log.pool.connection() as connection:
 
             async def act() -> UUID:
                 await check_known(connection, asked.ledger_id, data.advertiser_ids)
-                return (await users.create(connection, asked.ledger_id, **structs.asdict(data))).id
+                async with connection.transaction():
+                    added = await users.create(connection, asked.ledger_id, **structs.asdict(data))
+                    event = PersonAdded(role=added.role, advertiser_ids=added.advertiser_ids)
+                    await record(request, added.id, event)
+                return added.id
 
             made = await once(connection, asked.ledger_id, asked.idempotency, act)
             return await users.by_id(connection, asked.ledger_id, made)
@@ -92,6 +110,7 @@ class PeopleController(Controller):
         self,
         user_id: FromPath[UUID],
         data: RequestBody[UserChange],
+        request: Request[Any, Any, Any],
         ledger_id: NamedDependency[UUID],
         services: NamedDependency[Services],
     ) -> User:
@@ -101,14 +120,32 @@ class PeopleController(Controller):
         named = None if data.advertiser_ids is UNSET else data.advertiser_ids
         async with services.log.pool.connection() as connection:
             await check_known(connection, ledger_id, named or ())
-            changed = await users.change(connection, ledger_id, user_id, role=role, active=active, advertiser_ids=named)
+            async with connection.transaction():
+                before = await users.by_id(connection, ledger_id, user_id)
+                changed = await users.change(
+                    connection, ledger_id, user_id, role=role, active=active, advertiser_ids=named
+                )
+                for event in _differences(before, changed):
+                    await record(request, user_id, event)
             await services.revocations.refresh(connection)
         return changed
 
     @delete("/{user_id:uuid}/totp", operation_id="reset_second_factor", responses=problems.READING_ONE)
     async def reset(
-        self, user_id: FromPath[UUID], ledger_id: NamedDependency[UUID], services: NamedDependency[Services]
+        self,
+        user_id: FromPath[UUID],
+        request: Request[Any, Any, Any],
+        ledger_id: NamedDependency[UUID],
+        services: NamedDependency[Services],
     ) -> None:
         """Turn the one-time passwords of somebody off who lost both the app and the recovery codes."""
-        async with services.log.pool.connection() as connection:
+        async with services.log.pool.connection() as connection, connection.transaction():
             await second_factors.remove(connection, await users.by_id(connection, ledger_id, user_id))
+            await record(request, user_id, SecondFactorDisabled())
+
+
+def _differences(before: User, after: User) -> Iterator[PersonEvent]:
+    if (after.role, after.advertiser_ids) != (before.role, before.advertiser_ids):
+        yield RoleChanged(role=after.role, earlier=before.role, advertiser_ids=after.advertiser_ids)
+    if after.active != before.active:
+        yield PersonReactivated() if after.active else PersonDeactivated()

@@ -1,16 +1,19 @@
 """The door to what is held about the people of advertisers: told, kept from being erased, and erased."""
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from litestar import Controller, Response, delete, get, post
+from litestar import Controller, Request, Response, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, RequestBody
 from msgspec import Struct
 
 from api import lists, problems
 from api.access import may_administer
+from api.audited import record
 from api.services import Services
+from domain.access import Exported
 from domain.advertiser import (
     ADVERTISER,
     AdvertiserCommand,
@@ -69,9 +72,16 @@ class PersonalDataController(Controller):
 
     @get("/personal-data", operation_id="get_personal_data", responses=problems.READING_ONE)
     async def show(
-        self, advertiser_id: FromPath[UUID], ledger_id: NamedDependency[UUID], services: NamedDependency[Services]
+        self,
+        advertiser_id: FromPath[UUID],
+        request: Request[Any, Any, Any],
+        ledger_id: NamedDependency[UUID],
+        services: NamedDependency[Services],
     ) -> PersonalData:
-        """Show all that is held about the person of an advertiser, with where in the log it stands."""
+        """Show all that is held about the person of an advertiser, with where in the log it stands.
+
+        That it was shown is recorded.
+        """
         stream = stream_of(ADVERTISER.thing, advertiser_id)
         async with services.log.pool.connection() as connection:
             entries = (await read_streams(connection, ledger_id, [stream]))[stream]
@@ -79,6 +89,7 @@ class PersonalDataController(Controller):
         subject, row = found[advertiser_id], _row(entries)
         if row is None:
             raise NotFound(ADVERTISER.thing, advertiser_id)
+        await record(request, advertiser_id, Exported(what="personal_data"))
         row = personal_data.decrypted(subject, row)
         return PersonalData(
             ledger_id=ledger_id,

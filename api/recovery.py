@@ -9,9 +9,12 @@ from msgspec import Meta, Struct
 
 from api import problems
 from api.access import address_of
+from api.audited import seen_from
 from api.invitations import Token
 from api.services import Services
+from domain.access import PasswordChanged
 from infra import addresses, recovery
+from infra.access_audit import actor_of
 
 
 class Forgotten(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -59,10 +62,15 @@ class RecoveryController(Controller):
         return FORGOTTEN
 
     @post("/reset", operation_id="reset_password", status_code=204, responses=problems.PROVING)
-    async def reset(self, data: RequestBody[Reset], services: NamedDependency[Services]) -> None:
+    async def reset(
+        self, data: RequestBody[Reset], request: Request[Any, Any, Any], services: NamedDependency[Services]
+    ) -> None:
         """Choose another password with a token, which ends all sessions and makes all other tokens worthless."""
         async with services.log.pool.connection() as connection:
-            await recovery.reset(connection, services.keys, data.token, password=data.password)
+            async with connection.transaction():
+                user = await recovery.reset(connection, services.keys, data.token, password=data.password)
+                event = seen_from(request, PasswordChanged(method="letter"))
+                await services.audit.record(user.ledger_id, user.id, event, actor=actor_of(user))
             await services.revocations.refresh(connection)
 
     @post("/verify", operation_id="verify_email", status_code=204, responses=problems.PROVING)

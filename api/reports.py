@@ -163,8 +163,8 @@ class ReportController(Controller):
         advertisers = caller_of(request).advertisers
         query = DeliveryQuery(
             group_by=_dimensions(group_by),
-            since=_moment(since, "from"),
-            until=_moment(until, "to"),
+            since=moment(since, "from"),
+            until=moment(until, "to"),
             campaign_id=campaign_id,
             creative_id=creative_id,
             advertiser_id=advertiser_id,
@@ -210,7 +210,8 @@ def _dimensions(text: str) -> tuple[Dimension, ...]:
     return tuple(name for name in known if name in names)
 
 
-def _moment(text: str | None, name: str) -> datetime | None:
+def moment(text: str | None, name: str) -> datetime | None:
+    """Return the time that a parameter says, if it is sent; raise Malformed."""
     try:
         return None if text is None else msgspec.convert(text, _Moment)
     except msgspec.ValidationError as error:

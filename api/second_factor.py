@@ -9,8 +9,10 @@ from msgspec import Meta, Struct
 
 from api import problems
 from api.access import address_of, claims_of, is_person
+from api.audited import record
 from api.services import Services
 from api.sign_in import Code, Secret
+from domain.access import SecondFactorDisabled, SecondFactorEnabled
 from infra import second_factors, sign_in, users
 from infra.second_factors import Enrolment, SecondFactor
 from infra.users import User
@@ -70,8 +72,9 @@ class SecondFactorController(Controller):
     ) -> RecoveryCodes:
         """Turn one-time passwords on, with the first that the app shows; from now on signing in asks for one."""
         user = await _person(request, services)
-        async with services.log.pool.connection() as connection:
+        async with services.log.pool.connection() as connection, connection.transaction():
             codes = await second_factors.confirm(connection, services.keys.masters, user, data.code)
+            await record(request, user.id, SecondFactorEnabled())
         return RecoveryCodes(recovery_codes=codes)
 
     @post("/remove", operation_id="remove_second_factor", status_code=204, responses=problems.GUESSING)
@@ -80,8 +83,9 @@ class SecondFactorController(Controller):
     ) -> None:
         """Turn one-time passwords off."""
         user = await _proven(request, services, data.current_password, data.code)
-        async with services.log.pool.connection() as connection:
+        async with services.log.pool.connection() as connection, connection.transaction():
             await second_factors.remove(connection, user)
+            await record(request, user.id, SecondFactorDisabled())
 
 
 async def _person(request: Request[Any, Any, Any], services: Services) -> User:
@@ -93,5 +97,7 @@ async def _person(request: Request[Any, Any, Any], services: Services) -> User:
 async def _proven(request: Request[Any, Any, Any], services: Services, password: str, code: str | None = None) -> User:
     """Return who asks, if they know their password, which who has found their device does not."""
     user, address = await _person(request, services), address_of(request)
-    await sign_in.prove(services.log.pool, services.keys, user, password=password, address=address, code=code)
+    await sign_in.prove(
+        services.log.pool, services.keys, services.audit, user, password=password, address=address, code=code
+    )
     return user

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from litestar.connection import ASGIConnection
 
+from infra.access_audit import AccessAudit
 from infra.activity import Activity
 from infra.api_keys import ApiKeys
 from infra.beacon_tokens import BeaconTokens
@@ -31,6 +32,7 @@ class Services(NamedTuple):
     serving: Serving
     revocations: Revocations
     api_keys: ApiKeys
+    audit: AccessAudit
     activity: Activity
     data_centres: DataCentres
     issuer: str

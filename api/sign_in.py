@@ -7,13 +7,15 @@ from litestar.di import NamedDependency
 from litestar.params import RequestBody
 from msgspec import Meta, Struct
 
-from api import problems
+from api import audited, problems
 from api.access import address_of, agent_of
 from api.services import Services
+from domain.access import SessionsEnded
 from infra import access_tokens, sessions, sign_in
+from infra.access_audit import actor_of
 from infra.access_tokens import ACCESS_TOKEN_SECONDS
 from infra.keys import JsonWebKey, web_key
-from infra.sessions import Session
+from infra.sessions import Session, SessionRefused, TokenReused
 from infra.whereabouts import whereabouts
 
 KEYS_CACHED_SECONDS: Final = 300
@@ -78,6 +80,7 @@ class SignInController(Controller):
         session = await sign_in.sign_in(
             services.log.pool,
             services.keys,
+            services.audit,
             email=data.email,
             password=data.password,
             address=address_of(request),
@@ -91,15 +94,29 @@ class SignInController(Controller):
         self, data: RequestBody[RefreshToken], request: Request[Any, Any, Any], services: NamedDependency[Services]
     ) -> Tokens:
         """Prolong a session; a refresh token that is used twice ends it."""
-        async with services.log.pool.connection() as connection:
-            found = whereabouts(address_of(request), agent_of(request))
-            return _tokens(services, await sessions.rotate(connection, data.refresh_token, found=found))
+        found = whereabouts(address_of(request), agent_of(request))
+        try:
+            async with services.log.pool.connection() as connection:
+                return _tokens(services, await sessions.rotate(connection, data.refresh_token, found=found))
+        except TokenReused as reused:
+            # The session has ended, whether or not the log can be told of it now.
+            ended = SessionsEnded(session_id=reused.session_id, reason="token_reused", network=found.address)
+            await services.audit.record_past(reused.user.ledger_id, reused.user.id, ended, actor=actor_of(reused.user))
+            raise SessionRefused(reused.reason) from None
 
     @post("/logout", operation_id="logout", status_code=204, responses=problems.PROLONGING)
-    async def logout(self, data: RequestBody[RefreshToken], services: NamedDependency[Services]) -> None:
+    async def logout(
+        self, data: RequestBody[RefreshToken], request: Request[Any, Any, Any], services: NamedDependency[Services]
+    ) -> None:
         """End a session."""
         async with services.log.pool.connection() as connection:
-            await sessions.end(connection, data.refresh_token)
+            async with connection.transaction():
+                ended = await sessions.end(connection, data.refresh_token)
+                if ended is not None:
+                    user, session_id = ended
+                    event = SessionsEnded(session_id=session_id, reason="signed_out")
+                    event = audited.seen_from(request, event)
+                    await services.audit.record(user.ledger_id, user.id, event, actor=actor_of(user))
             await services.revocations.refresh(connection)
 
 

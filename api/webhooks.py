@@ -1,19 +1,22 @@
 """The door to webhooks: which URLs are told of which events, and what could not be told."""
 
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
-from litestar import Controller, delete, get, post
+from litestar import Controller, Request, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, RequestBody
 from msgspec import Meta, Struct
 
 from api import problems
 from api.access import may_administer
+from api.audited import record, seen_from
 from api.services import Services
+from domain.access import WebhookDeleted, WebhookSecretIssued
 from domain.errors import Refusal
 from domain.values import ShortText, WebUrl
 from infra import webhooks
+from infra.access_audit import append_alone
 from infra.destinations import DestinationRefused, Destinations
 from infra.execute import Asked
 from infra.webhooks import Parked, Webhook
@@ -68,14 +71,19 @@ class WebhookController(Controller):
 
     @post(operation_id="create_webhook", responses=problems.CREATING)
     async def create(
-        self, data: RequestBody[NewWebhook], asked: NamedDependency[Asked], services: NamedDependency[Services]
+        self,
+        data: RequestBody[NewWebhook],
+        request: Request[Any, Any, Any],
+        asked: NamedDependency[Asked],
+        services: NamedDependency[Services],
     ) -> CreatedWebhook:
         """Add a webhook, and show its secret this once; a repeated request adds another."""
         try:
             Destinations(services.settings.webhook_networks).check(data.url)
         except DestinationRefused as refused:
             raise DestinationUnfit(str(refused), pointer="/url") from refused
-        async with services.log.pool.connection() as connection:
+        # It keeps the head of the log locked, so that no writer could append.
+        async with services.log.pool.connection() as connection, connection.transaction():
             webhook_id, secret = await webhooks.create(
                 connection,
                 services.keys,
@@ -84,15 +92,22 @@ class WebhookController(Controller):
                 event_types=data.event_types,
                 actor=asked.actor,
             )
+            event = seen_from(request, WebhookSecretIssued())
+            await append_alone(connection, asked.ledger_id, webhook_id, event, actor=asked.actor)
         return CreatedWebhook(id=webhook_id, secret=secret)
 
     @delete("/{webhook_id:uuid}", operation_id="delete_webhook", responses=problems.READING_ONE)
     async def remove(
-        self, webhook_id: FromPath[UUID], ledger_id: NamedDependency[UUID], services: NamedDependency[Services]
+        self,
+        webhook_id: FromPath[UUID],
+        request: Request[Any, Any, Any],
+        ledger_id: NamedDependency[UUID],
+        services: NamedDependency[Services],
     ) -> None:
         """Delete a webhook; it is told nothing more, nor what waited for it."""
-        async with services.log.pool.connection() as connection:
+        async with services.log.pool.connection() as connection, connection.transaction():
             await webhooks.delete(connection, ledger_id, webhook_id)
+            await record(request, webhook_id, WebhookDeleted())
 
     @post("/{webhook_id:uuid}/replay", operation_id="replay_webhook", status_code=200, responses=problems.ACCOUNT)
     async def replay(

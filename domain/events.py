@@ -8,6 +8,7 @@ from uuid import UUID
 
 from msgspec import UNSET, Struct, UnsetType
 
+from domain.access import AccessEvent
 from domain.basis import Basis
 from domain.terms import (
     AdvertiserChanges,
@@ -273,6 +274,7 @@ Event = (
     | DeliveryEvent
     | ConversionRecorded
     | RequestsTallied
+    | AccessEvent
     | LogKeyReplaced
     | ProjectionCompared
 )

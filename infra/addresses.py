@@ -8,6 +8,7 @@ import psycopg
 
 from domain.errors import Refusal
 from infra import account_letters, account_tokens, clock, sign_in, throttle, users
+from infra.access_audit import AccessAudit
 from infra.account_letters import moment
 from infra.account_tokens import Held
 from infra.database import Connection, Pool
@@ -48,7 +49,9 @@ async def ask_again(pool: Pool, keys: Keys, user: User, *, address: str) -> None
     await _ask(pool, keys, user, email=user.email, address=address)
 
 
-async def ask_to_change(pool: Pool, keys: Keys, user: User, *, email: str, password: str, address: str) -> None:
+async def ask_to_change(
+    pool: Pool, keys: Keys, audit: AccessAudit, user: User, *, email: str, password: str, address: str
+) -> None:
     """Mail a token to the address that somebody wants to have; raise EmailUnfit, WrongPassword or Throttled.
 
     Whether another account has that address is not told: only who reads its mail will know.
@@ -56,7 +59,7 @@ async def ask_to_change(pool: Pool, keys: Keys, user: User, *, email: str, passw
     wanted = users.canonical(email)
     if wanted is None:
         raise EmailUnfit("This is not an e-mail address.", pointer="/email")
-    await sign_in.prove(pool, keys, user, password=password, address=address)
+    await sign_in.prove(pool, keys, audit, user, password=password, address=address)
     await _ask(pool, keys, user, email=wanted, address=address)
 
 

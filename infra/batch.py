@@ -86,14 +86,15 @@ class Idempotency(Struct, frozen=True, kw_only=True):
 class Appending(Struct, frozen=True, kw_only=True):
     """What a command decided: events for one stream, or a refusal to be remembered beside the idempotency key.
 
-    The decision was made on the stream at `expected_version`, whose last entry stands at `position` (0: not begun).
+    The decision was made on the stream at `expected_version`, whose last entry stands at `position` (0: not begun);
+    without a version nothing was decided, and what happened follows whatever the stream holds.
     `subject_key` is what decrypts the personal data in the events, where they are the first of their subject's.
     """
 
     ledger_id: UUID
     subject: UUID
     stream: str
-    expected_version: int
+    expected_version: int | None
     position: int
     events: tuple[Event, ...]
     actor: str
@@ -242,7 +243,7 @@ def _append(facts: Facts, draft: Plan, request: Appending) -> Receipt:
     if request.refusal is not None:
         raise request.refusal
     version = draft.versions.get(request.stream, 0)
-    if version != request.expected_version:
+    if request.expected_version is not None and version != request.expected_version:
         raise VersionConflict(request.stream, request.expected_version)
     entries = [
         Entry(

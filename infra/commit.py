@@ -12,6 +12,7 @@ import msgspec
 from psycopg import AsyncCursor
 from psycopg.rows import DictRow
 
+from domain.access import AccessRecorded, AccessRefused
 from domain.budget import Budget, DeliveryKind
 from domain.decider import stream_of
 from domain.delivery import EVENT_OF, concerned, mark, viewings_of
@@ -28,7 +29,7 @@ CONFIRMED_PER_NOTIFICATION: Final = 200
 
 Cursor = AsyncCursor[DictRow]
 
-_TRAFFIC: Final = (DeliveryRecorded, RequestsTallied)
+_TRAFFIC: Final = (DeliveryRecorded, RequestsTallied, AccessRecorded, AccessRefused)
 """What no admin's read has to wait for."""
 
 _KIND_BY_TAG: Final[dict[str, DeliveryKind]] = {

@@ -20,8 +20,14 @@ from infra.database import Connection
 CHANNEL: Final = "ledger_appended"
 """Where one notification a batch says that a ledger has grown; its payload is the ledger's id."""
 
-CATALOGUE: Final = "stream_id !~~ 'decision-%%' AND stream_id !~~ 'requests-%%' AND stream_id !~~ 'conversion-%%'"
+CATALOGUE: Final = (
+    "stream_id !~~ 'decision-%%' AND stream_id !~~ 'requests-%%' AND stream_id !~~ 'conversion-%%'"
+    " AND stream_id !~~ 'access-%%'"
+)
 """What tells the entries of commands, which make the catalogue, from those of traffic: the predicate of an index."""
+
+SECURITY: Final = "(stream_id ~~ 'access-%%' OR type = 'slot_key_issued' OR type = 'slot_key_revoked')"
+"""What tells the entries about people and keys from all others: the predicate of another index."""
 
 ENTRY_BYTES_MAX: Final = 60_000
 PAGE_ENTRIES: Final = 5_000
@@ -188,7 +194,8 @@ async def read_texts(
 ) -> list[Text]:
     """Return up to `limit` entries after a position, none of them after `until`, in order.
 
-    `catalogue_only` leaves the deliveries and tallies out; `event_type`, `stream` and `actor` leave only those of one.
+    `catalogue_only` leaves out all but what commands decided; `event_type`, `stream` and `actor` leave those
+    of one.
     """
     # The predicate is that of a partial index: the catalogue is read without passing over millions of deliveries.
     conditions = f"AND {CATALOGUE}" if catalogue_only else ""

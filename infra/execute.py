@@ -66,7 +66,7 @@ async def execute(log: Log, decider: Decider[S, C, E], subject: UUID, command: C
         if person is not None:
             appending = _encrypted(log, person, appending)
         if not decision and asked.idempotency is None:
-            return Receipt(id=subject, version=appending.expected_version, position=appending.position)
+            return Receipt(id=subject, version=len(streams[stream]), position=appending.position)
         try:
             return await log.writer.append(appending)
         except VersionConflict:

@@ -13,6 +13,7 @@ DECISIONS: Final = Counter("ledger_decisions", "Placements asked for, by what th
 BEACONS: Final = Counter(
     "ledger_beacons", "Impressions, views, playback, clicks and conversions, by outcome.", ["kind", "outcome"]
 )
+SIGN_INS_REFUSED: Final = Counter("ledger_sign_ins_refused", "Sign-ins that were refused.", ["reason"])
 BATCH_EVENTS: Final = Histogram(
     "ledger_batch_events", "Events appended in one commit.", buckets=(1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000)
 )

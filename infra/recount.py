@@ -41,6 +41,10 @@ TYPES: Final = {
     *("creative_activated", "creative_paused", "creative_archived"),
     *("slot_created", "slot_changed", "slot_key_issued", "slot_key_revoked"),
     *("requests_tallied", "log_key_replaced", "projection_compared"),
+    *("signed_in", "sessions_ended", "access_refused", "exported"),
+    *("person_added", "role_changed", "person_deactivated", "person_reactivated", "password_changed"),
+    *("second_factor_enabled", "second_factor_disabled"),
+    *("api_key_issued", "api_key_revoked", "webhook_secret_issued", "webhook_deleted"),
 }
 LIMITS: Final = (  # each with what must not exceed it
     ("budget_micros", "spent_micros"),

@@ -10,6 +10,7 @@ from infra import account_tokens, addresses, clock, throttle, users
 from infra.database import Connection, Pool
 from infra.keys import Keys
 from infra.mailed_tokens import TokenUnfit
+from infra.users import User
 
 
 async def ask(pool: Pool, keys: Keys, ledger_id: UUID, *, email: str, address: str) -> None:
@@ -24,8 +25,8 @@ async def ask(pool: Pool, keys: Keys, ledger_id: UUID, *, email: str, address: s
         await account_tokens.mail(connection, "reset", ledger_id=owner[0], user_id=owner[1], email=account)
 
 
-async def reset(connection: Connection, keys: Keys, token: str, *, password: str) -> None:
-    """Give somebody another password, which ends their sessions and whatever else was mailed to them.
+async def reset(connection: Connection, keys: Keys, token: str, *, password: str) -> User:
+    """Give somebody another password, which ends their sessions and whatever else was mailed to them; return them.
 
     A second factor is asked for at the next sign-in as ever. Raises TokenUnfit, or PasswordTooWeak, after which the
     token is as good as before.
@@ -34,4 +35,4 @@ async def reset(connection: Connection, keys: Keys, token: str, *, password: str
         held = await account_tokens.used(connection, keys, "reset", token)
         if await addresses.proven(connection, held.ledger_id, held.user_id, held.email) is None:
             raise TokenUnfit
-        await users.set_password(connection, held.ledger_id, held.user_id, password)
+        return await users.set_password(connection, held.ledger_id, held.user_id, password)

@@ -44,6 +44,15 @@ class Standing(NamedTuple):
     advertisers: tuple[UUID, ...]
 
 
+class TokenTakenBack(TokenRefused):
+    """The access token was valid and has not expired, but who has it is out."""
+
+    def __init__(self, reason: str, claims: Claims) -> None:
+        """Keep for the log what the client is not told."""
+        super().__init__(reason)
+        self.claims = claims
+
+
 class Revocations:
     """What was taken back of the access tokens of one ledger that may still be valid."""
 
@@ -57,11 +66,11 @@ class Revocations:
     def checked(self, claims: Claims) -> Claims:
         """Return claims with what their owner may do by now; raise TokenRefused for who is out."""
         if claims.sid in self._ended:
-            raise TokenRefused("session ended")
+            raise TokenTakenBack("session ended", claims)
         said = Standing(claims.role, claims.advertisers)
         found = self._standings.get(claims.sub, said)
         if found is None:
-            raise TokenRefused("deactivated")
+            raise TokenTakenBack("deactivated", claims)
         return claims if found == said else structs.replace(claims, **found._asdict())
 
     async def refresh(self, connection: Connection) -> None:

@@ -67,6 +67,16 @@ class SessionRefused(Exception):
         self.reason = reason
 
 
+class TokenReused(SessionRefused):
+    """A refresh token was used again, which ended the session."""
+
+    def __init__(self, user: User, session_id: UUID) -> None:
+        """Keep for the log whose session it was."""
+        super().__init__(_REUSED)
+        self.user = user
+        self.session_id = session_id
+
+
 # Begin a session, if the person is still active and still has the password that was verified.
 START: Final = """
     INSERT INTO refresh_tokens (ledger_id, user_id, family_id, token_sha256, issued_at, expires_at, address, agent)
@@ -160,17 +170,23 @@ async def rotate(connection: Connection, token: str, *, found: Whereabouts = NOW
             await connection.execute(ROTATE, prolonged)
         elif refused == _REUSED:
             await connection.execute(REVOKE, last | parameters)
+    if refused == _REUSED:
+        raise TokenReused(user, last["family_id"])
     if refused is not None:
         raise SessionRefused(refused)
     return Session(id=last["family_id"], user=user, refresh_token=next_token, expires_at=last["expires_at"])
 
 
-async def end(connection: Connection, token: str) -> None:
-    """Sign out: end the session of a refresh token, used or not; raise SessionRefused when there was none."""
+async def end(connection: Connection, token: str) -> tuple[User, UUID] | None:
+    """Sign out: end the session of a refresh token, used or not; raise SessionRefused when there was none.
+
+    Returns whose session it was, and which, unless it had ended before.
+    """
     parameters = {"token_sha256": _digest(token), "now": clock.now()}
     async with connection.transaction():
-        _, found = await _locked(connection, parameters)
-        await connection.execute(REVOKE, found | parameters)
+        user, found = await _locked(connection, parameters)
+        ended = await connection.execute(REVOKE, found | parameters)
+    return (user, found["family_id"]) if ended.rowcount else None
 
 
 async def of_person(connection: Connection, ledger_id: UUID, user_id: UUID) -> list[OpenSession]:
@@ -188,12 +204,12 @@ async def end_one(connection: Connection, ledger_id: UUID, user_id: UUID, sessio
             raise NotFound("session", session_id)
 
 
-async def end_others(connection: Connection, ledger_id: UUID, user_id: UUID, *, kept: UUID | None) -> None:
-    """End the sessions of a person but the one that is kept."""
+async def end_others(connection: Connection, ledger_id: UUID, user_id: UUID, *, kept: UUID | None) -> bool:
+    """End the sessions of a person but the one that is kept, and return whether there were any."""
     ended = {"ledger_id": ledger_id, "user_id": user_id, "kept": kept, "now": clock.now()}
     async with connection.transaction():
         await connection.execute(LOCK_PERSON, ended)
-        await connection.execute(REVOKE_SESSIONS, ended)
+        return bool((await connection.execute(REVOKE_SESSIONS, ended)).rowcount)
 
 
 async def forget_past(connection: Connection) -> int:

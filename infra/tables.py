@@ -69,9 +69,17 @@ events = Table(
         "position",
         postgresql_where=text(
             "stream_id !~~ 'decision-%' AND stream_id !~~ 'requests-%' AND stream_id !~~ 'conversion-%'"
+            " AND stream_id !~~ 'access-%'"
         ),
     ),
     Index("ix_events_requests", "ledger_id", "position", postgresql_where=text("stream_id ~~ 'requests-%'")),
+    Index(
+        "ix_events_security",
+        "ledger_id",
+        "recorded_at",
+        "position",
+        postgresql_where=text("stream_id ~~ 'access-%' OR type = 'slot_key_issued' OR type = 'slot_key_revoked'"),
+    ),
     comment="The log. `entry` is the exact JSON text that is hashed; the other columns repeat it for indexing.",
 )
 

@@ -98,6 +98,7 @@ ALLOWED: Final = {
     **dict.fromkeys(("replay_webhook", "retry_webhook", "list_parked", "skip_parked"), ADMINS),
     "report_budgets": SIGNED_IN,
     "report_delivery": SIGNED_IN,
+    "report_security": AUDITORS,
     "explain_decision": MANAGERS,
     "read_log": AUDITORS,
     "read_changes": AUDITORS,

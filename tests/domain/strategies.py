@@ -17,6 +17,7 @@ from hypothesis.strategies import SearchStrategy
 from msgspec import Struct, structs
 
 from domain import campaign, creative, events
+from domain.access import ExportKind, RefusalKind, RefusalTally, SessionEnd
 from domain.advertiser import (
     ChangeAdvertiser,
     CreateAdvertiser,
@@ -349,6 +350,19 @@ request_tallies: Final = made(
         "no_fill": st.dictionaries(st.sampled_from(["no_budget", "paced", "frequency_capped"]), counts),
     },
 )
+_REFUSAL: Final[Fields] = dict.fromkeys(("actor", "reason", "network"), lines) | {"count": counts}
+refusal_tallies: Final = made(RefusalTally, _REFUSAL | {"kind": st.sampled_from(get_args(RefusalKind))})
+ACCESS: Final[Fields] = {
+    **dict.fromkeys(("network", "role", "earlier", "method"), short_texts),
+    "session_id": st.uuids(),
+    "advertiser_ids": _tuples_of(st.uuids()),
+    "scopes": NONE | words,
+    "second_factor": st.booleans(),
+    "expires_at": NONE | utc_times,
+    "what": st.sampled_from(get_args(ExportKind)),
+    "since": utc_times,
+    "lines": st.lists(refusal_tallies, max_size=3).map(tuple),
+}
 _FIELDS_BY_BEGINNING_OF_TAG: Final[Mapping[str, Fields]] = {
     "advertiser": ADVERTISER,
     "funds": FUNDS,
@@ -360,6 +374,8 @@ _FIELDS_BY_BEGINNING_OF_TAG: Final[Mapping[str, Fields]] = {
     "projection": {"projection": long_texts} | dict.fromkeys(("version", "as_of", "rows", "differing_keys"), counts),
     "requests": {"hour": utc_times, "lines": st.lists(request_tallies, max_size=3).map(tuple)},
     "log": dict.fromkeys(("old_key", "new_key"), long_texts),
+    **dict.fromkeys(("signed", "person", "role", "password", "second", "api", "webhook", "exported", "access"), ACCESS),
+    "sessions": ACCESS | {"reason": st.sampled_from(get_args(SessionEnd))},
     "impression": DELIVERY | {"basis": bases},
     **dict.fromkeys(("view", "click"), DELIVERY),
     **dict.fromkeys(("start", "first", "midpoint", "third", "complete"), DELIVERY),
