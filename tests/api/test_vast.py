@@ -266,3 +266,24 @@ def test_what_the_readme_tells_players_and_exchanges_works(world: World) -> None
     assert sum(seconds_of(valid(pasted(vast)))) == 60
     (seat,) = json.loads(pasted(f"curl{bid}"))["seatbid"]
     assert sum(each["dur"] for each in seat["bid"]) == 60
+
+
+def test_what_a_break_has_no_place_for_is_named(world: World, player: httpx.Client) -> None:
+    """A spot that is too long for the break was kept out by its format, and the explanation says so."""
+    page = radio(world)
+    campaign_id = world.campaign()
+    short, long = (spot(page, campaign_id, seconds) for seconds in (10, 30))
+    world.post(f"campaigns/{campaign_id}/activate", expect=200)
+    page.known()
+    eventually(lambda: seconds_of(asked(player, page, poddur=10, rqddurs="10")))
+    (ad,) = asked(player, page, poddur=10, rqddurs="10").findall("v:Ad", NS)
+    world.caught_up()
+    position = world.get("reports/delivery", campaign_id=campaign_id)["position"]
+    player.get(text(ad, ".//v:Impression")).raise_for_status()
+    events = world.admin.get("/audit/v1/events", params={"after": position, "type": "impression_recorded"}).json()
+    (stream,) = [
+        each["stream"] for each in (json.loads(item["entry"]) for item in events["items"]) if short in str(each)
+    ]
+    explained = world.get(f"decisions/{stream.removeprefix('decision-')}/explanation")
+    assert explained["chosen"]["creative_id"] == short
+    assert {each["creative_id"]: each["rule"] for each in explained["kept_out"]}[long] == "format"
