@@ -18,6 +18,7 @@ from api.account import AccountController
 from api.addresses import AddressController
 from api.advertisers import AdvertiserController
 from api.api_keys import ApiKeyController
+from api.approvals import ApprovalController, PolicyController
 from api.audit import AuditController
 from api.beacons import BeaconController
 from api.campaigns import CampaignController
@@ -102,6 +103,8 @@ def create_app(configured: Settings | None = None) -> Litestar:
                     AdvertiserController,
                     PersonalDataController,
                     CampaignController,
+                    ApprovalController,
+                    PolicyController,
                     CreativeController,
                     SlotController,
                     ReportController,

@@ -80,6 +80,7 @@ async def asked(request: Request[Any, Any, Any], idempotency_key: IdempotencyKey
         correlation_id=request_id(request),
         idempotency=await _idempotency(request, caller.actor, idempotency_key),
         rights=rights_of(caller),
+        person=caller.person,
     )
 
 

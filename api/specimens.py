@@ -23,7 +23,9 @@ from domain.ad_request import AdRequest, Content, Device, Geo, Placement, Site, 
 from domain.advertiser import ChangeAdvertiser, CreateAdvertiser, DepositFunds, PlaceLegalHold, WithdrawFunds
 from domain.campaign import ChangeCampaign, CreateCampaign
 from domain.creative import ChangeCreative, CreateCreative, DenyCreative
+from domain.policy import SetBudgetPolicy
 from domain.slot import ChangeSlot, CreateSlot
+from domain.terms import BudgetLimit
 from domain.values import CapWindow, ContentRating, DisplayTime, Pricing, Target, TimeSlot
 from infra.batch import Receipt
 from infra.notifications import ChangeNotifications
@@ -71,6 +73,7 @@ SPECIMENS: Final[tuple[Struct, ...]] = (
     DepositFunds(amount_micros=5_000_000_000, currency="GBP"),
     WithdrawFunds(amount_micros=1_000_000_000, currency="GBP"),
     PlaceLegalHold(reason="Commercial court, case 17/2026"),
+    SetBudgetPolicy(limits=(BudgetLimit(currency="GBP", above_micros=10_000_000_000),)),
     CreateCampaign(
         advertiser_id=_ADVERTISER,
         name="Autumn boots",

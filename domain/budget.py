@@ -12,7 +12,7 @@ from uuid import UUID
 from msgspec import UNSET, Struct, structs
 
 from domain.advertiser import funds_after
-from domain.campaign import IMPRESSIONS_PER_CPM
+from domain.booking import IMPRESSIONS_PER_CPM
 from domain.errors import BudgetBelowSpent, FundsOutOfRange
 from domain.events import CampaignChanged, CampaignCreated, FundsMoved, FundsWithdrawn
 from domain.terms import CampaignTerms

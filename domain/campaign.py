@@ -6,29 +6,37 @@ The life cycle is the table `STEPS`. What the clock does is the table `CLOCK`.
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from typing import Final, NamedTuple, TypeVar, assert_never
+from uuid import UUID, uuid5
 
 from msgspec import UNSET, Struct, structs
 
 from domain.advertiser import Advertiser
-from domain.decider import Context, Decider, absent, begun, changed, copied, differing_fields, existing, stream_of
+from domain.booking import check_terms
+from domain.decider import (
+    Context,
+    Decider,
+    absent,
+    begun,
+    changed,
+    copied,
+    differing_fields,
+    existing,
+    named_fields,
+    stream_of,
+)
 from domain.errors import (
     CurrencyDiffers,
-    DateOutOfRange,
     DatesOutOfOrder,
     FieldFixed,
-    LimitsInconsistent,
-    PostcodeMalformed,
-    PriceNotWhole,
-    TargetEmpty,
-    TargetingContradictory,
-    TargetingTooWide,
-    UnknownCountry,
-    UnknownCurrency,
+    NothingAsked,
+    SecondPersonNeeded,
     UnknownReference,
-    UnknownTimeZone,
     WrongState,
 )
 from domain.events import (
+    BudgetConfirmed,
+    BudgetRefused,
+    BudgetRequested,
     CampaignActivated,
     CampaignArchived,
     CampaignChanged,
@@ -39,18 +47,13 @@ from domain.events import (
     CampaignPaused,
     CampaignStepTaken,
 )
-from domain.iso import CURRENCIES, alpha_2
+from domain.iso import alpha_2
+from domain.policy import POLICY_STREAM, held_back
 from domain.rights import check_change
-from domain.targeting import categories_of, domains_of, postcode_of
-from domain.terms import CampaignChanges, CampaignTerms, CreativeTerms
-from domain.values import DATE_MAX, DATE_MIN, Target, midnight, zone
+from domain.terms import BudgetRequest, CampaignChanges, CampaignTerms
+from domain.values import midnight
 
 T = TypeVar("T", "CreateCampaign", "ChangeCampaign")
-
-IMPRESSIONS_PER_CPM: Final = 1_000
-PLACES_PER_TARGET_MAX: Final = 1_000
-VIEWS_PER_CAP_MAX: Final = 1_000
-"""Bounds what is remembered of each viewer: the time of every impression that a cap still counts."""
 
 
 class CreateCampaign(CampaignTerms, frozen=True, kw_only=True):
@@ -81,14 +84,28 @@ class ArchiveCampaign(Struct, frozen=True, kw_only=True):
     """Put a campaign away."""
 
 
+class ConfirmBudget(Struct, frozen=True, kw_only=True):
+    """Let the budget take effect that somebody else has asked for."""
+
+    request_id: UUID
+
+
+class RefuseBudget(Struct, frozen=True, kw_only=True):
+    """Leave the budget as it is, whatever was asked for."""
+
+    request_id: UUID
+
+
 CampaignStep = ActivateCampaign | PauseCampaign | CompleteCampaign | ExpireCampaign | ArchiveCampaign
-CampaignCommand = CreateCampaign | ChangeCampaign | CampaignStep
+CampaignCommand = CreateCampaign | ChangeCampaign | ConfirmBudget | RefuseBudget | CampaignStep
 
 
 class Campaign(Struct, frozen=True, kw_only=True):
-    """A campaign as it stands, in one of the phases below."""
+    """A campaign as it stands, in one of the phases below, and which budget waits for a second person to confirm it."""
 
     terms: CampaignTerms
+    asked: BudgetRequest | None = None
+    times_asked: int = 0
 
 
 class Draft(Campaign, frozen=True, kw_only=True, tag="draft", tag_field="status"):
@@ -141,6 +158,9 @@ CLOCK: Final = (
 )
 """What the clock asks for, first match first. A start date asks for nothing: an active campaign is served from then."""
 
+BUDGETED: Final = frozenset({"budget_micros", "currency"})
+"""Whoever sets one of these sets the budget anew, whatever was asked for."""
+
 _CHANGEABLE: Final = (Draft, Active, Paused)
 _FIXED_AFTER_DRAFT: Final = ("currency", "timezone", "pricing")
 
@@ -155,7 +175,12 @@ def decide(state: Campaign | None, command: CampaignCommand, context: Context) -
             campaign = existing("campaign", state, context)
             fields = differing_fields(campaign.terms, _with_short_countries(command))
             check_change(context.rights, fields, draft=isinstance(campaign, Draft))
-            return change(campaign, command)
+            return change(campaign, command, context)
+        case ConfirmBudget():
+            return confirm(existing("campaign", state, context), command, context)
+        case RefuseBudget():
+            _check_asked(existing("campaign", state, context), command.request_id)
+            return (BudgetRefused(request_id=command.request_id),)
         case ActivateCampaign():
             campaign = existing("campaign", state, context)
             events = take(campaign, command)
@@ -177,11 +202,19 @@ def create(command: CreateCampaign, context: Context) -> tuple[CampaignEvent, ..
     if advertiser.currency not in {None, command.currency}:
         raise CurrencyDiffers(f"The funds of this advertiser are in {advertiser.currency}.", pointer="/currency")
     check_terms(command)
-    return (copied(CampaignCreated, _with_short_countries(command)),)
+    created = copied(CampaignCreated, _with_short_countries(command))
+    allowed = held_back(context.others.get(POLICY_STREAM), None, created)
+    if allowed is None:
+        return (created,)
+    check_terms(allowed)
+    return copied(CampaignCreated, allowed), _request(created, 0, context)
 
 
-def change(campaign: Campaign, command: ChangeCampaign) -> tuple[CampaignEvent, ...]:
-    """Set fields while the campaign is not over; what is paid and in which time zone is fixed once it has run."""
+def change(campaign: Campaign, command: ChangeCampaign, context: Context) -> tuple[CampaignEvent, ...]:
+    """Set fields while the campaign is not over; what is paid and in which time zone is fixed once it has run.
+
+    A budget that one person alone may not allow is asked for, and not set.
+    """
     if not isinstance(campaign, _CHANGEABLE):
         raise WrongState("campaign", status_of(campaign), "change")
     fields = differing_fields(campaign.terms, _with_short_countries(command))
@@ -192,8 +225,53 @@ def change(campaign: Campaign, command: ChangeCampaign) -> tuple[CampaignEvent, 
     if not fields:
         return ()
     event = CampaignChanged(**fields)
+    wanted = changed(campaign.terms, event)
+    check_terms(wanted)
+    allowed = held_back(context.others.get(POLICY_STREAM), campaign.terms, wanted)
+    return (event,) if allowed is None else _asking(campaign, wanted, allowed, context)
+
+
+def _asking(
+    campaign: Campaign, wanted: CampaignTerms, allowed: CampaignTerms, context: Context
+) -> tuple[CampaignEvent, ...]:
+    """Set what is allowed of a change, and ask for the rest, unless the same person has asked for just that."""
+    check_terms(allowed)
+    differing = {
+        name: value for name, value in structs.asdict(allowed).items() if value != getattr(campaign.terms, name)
+    }
+    set_now = (CampaignChanged(**differing),) if differing else ()
+    request = _request(wanted, campaign.times_asked, context)
+    known = campaign.asked and structs.replace(campaign.asked, request_id=request.request_id)
+    return set_now if known == copied(BudgetRequest, request) else (*set_now, request)
+
+
+def _request(wanted: CampaignTerms, times_asked: int, context: Context) -> BudgetRequested:
+    return BudgetRequested(
+        request_id=uuid5(context.subject, f"budget {times_asked + 1}"),
+        requested_micros=wanted.budget_micros,
+        requested_daily_micros=wanted.daily_budget_micros,
+        currency=wanted.currency,
+        asked_by=context.person,
+    )
+
+
+def confirm(campaign: Campaign, command: ConfirmBudget, context: Context) -> tuple[CampaignEvent, ...]:
+    """Let a budget take effect that another person has asked for."""
+    asked = _check_asked(campaign, command.request_id)
+    if context.person is None or context.person == asked.asked_by:
+        raise SecondPersonNeeded("Somebody else than who asked for this budget has to confirm it.")
+    if not isinstance(campaign, _CHANGEABLE):
+        raise WrongState("campaign", status_of(campaign), "change")
+    wanted = CampaignChanges(budget_micros=asked.requested_micros, daily_budget_micros=asked.requested_daily_micros)
+    event = CampaignChanged(**differing_fields(campaign.terms, wanted))
     check_terms(changed(campaign.terms, event))
-    return (event,)
+    return BudgetConfirmed(request_id=asked.request_id), event
+
+
+def _check_asked(campaign: Campaign, request_id: UUID) -> BudgetRequest:
+    if campaign.asked is None or campaign.asked.request_id != request_id:
+        raise NothingAsked("This was answered already, or something else was asked for or set since.")
+    return campaign.asked
 
 
 def take(campaign: Campaign, command: CampaignStep) -> tuple[CampaignEvent, ...]:
@@ -211,17 +289,29 @@ def evolve(state: Campaign | None, event: CampaignEvent) -> Campaign:
             return Draft(terms=copied(CampaignTerms, event))
         case CampaignChanged():
             campaign = begun(state)
-            return type(campaign)(terms=changed(campaign.terms, event))
+            asked = campaign.asked if BUDGETED.isdisjoint(named_fields(event)) else None
+            return structs.replace(campaign, terms=changed(campaign.terms, event), asked=asked)
+        case BudgetRequested():
+            campaign = begun(state)
+            return structs.replace(campaign, asked=copied(BudgetRequest, event), times_asked=campaign.times_asked + 1)
+        case BudgetConfirmed() | BudgetRefused():
+            return structs.replace(begun(state), asked=None)
         case CampaignActivated() | CampaignPaused() | CampaignCompleted() | CampaignExpired() | CampaignArchived():
             campaign = begun(state)
-            return ENTERS[type(event)](terms=campaign.terms)
+            return ENTERS[type(event)](terms=campaign.terms, asked=campaign.asked, times_asked=campaign.times_asked)
         case _:
             assert_never(event)
 
 
 def references(command: CampaignCommand) -> tuple[str, ...]:
     """Return the streams whose state the decision needs."""
-    return (stream_of("advertiser", command.advertiser_id),) if isinstance(command, CreateCampaign) else ()
+    match command:
+        case CreateCampaign():
+            return stream_of("advertiser", command.advertiser_id), POLICY_STREAM
+        case ChangeCampaign():
+            return (POLICY_STREAM,)
+        case _:
+            return ()
 
 
 def status_of(campaign: Campaign) -> str:
@@ -236,87 +326,6 @@ def due(campaign: Campaign, now: datetime) -> CampaignStep | None:
         if day is not None and isinstance(campaign, phases) and _is_past(day, campaign.terms.timezone, now):
             return step()
     return None
-
-
-def check_terms(terms: CampaignTerms) -> None:
-    """Raise the refusal of the first rule that the terms break."""
-    if terms.currency not in CURRENCIES:
-        raise UnknownCurrency(f"ISO 4217 has no currency {terms.currency}.", pointer="/currency")
-    if zone(terms.timezone) is None:
-        raise UnknownTimeZone(f"There is no time zone {terms.timezone}.", pointer="/timezone")
-    if terms.pricing.model == "cpm" and terms.pricing.price_micros % IMPRESSIONS_PER_CPM:
-        raise PriceNotWhole(
-            "A CPM price is a multiple of 1,000 micros, so that one impression costs a whole number of them.",
-            pointer="/pricing/price_micros",
-        )
-    check_dates("campaign", terms)
-    _check_limits(terms)
-    _check_targeting(terms)
-
-
-def check_dates(thing: str, terms: CampaignTerms | CreativeTerms) -> None:
-    """Raise the refusal of the first rule that the dates of a campaign or a creative break."""
-    for name in ("start_date", "end_date", "expiry_date"):
-        day = getattr(terms, name)
-        if day is not None and not DATE_MIN <= day <= DATE_MAX:
-            raise DateOutOfRange(f"The {name} lies before {DATE_MIN} or after {DATE_MAX}.", pointer=f"/{name}")
-    if terms.start_date is not None and terms.end_date is not None and terms.end_date < terms.start_date:
-        raise DatesOutOfOrder("The end date lies before the start date.", pointer="/end_date")
-    last_day = terms.end_date or terms.start_date
-    if terms.expiry_date is not None and last_day is not None and terms.expiry_date < last_day:
-        raise DatesOutOfOrder(f"The expiry date lies before the {thing}'s last day.", pointer="/expiry_date")
-
-
-def _check_limits(terms: CampaignTerms) -> None:
-    for total, daily in (("budget_micros", "daily_budget_micros"), ("impression_budget", "daily_impression_budget")):
-        whole, part = getattr(terms, total), getattr(terms, daily)
-        if whole is not None and part is not None and part > whole:
-            raise LimitsInconsistent(f"The {daily} is more than the {total}.", pointer=f"/{daily}")
-    for name in ("budget_micros", "daily_budget_micros"):
-        limit = getattr(terms, name)
-        if terms.pricing.model == "flat" and limit is not None and limit < terms.pricing.price_micros:
-            # It could never be billed, and would be served for nothing.
-            raise LimitsInconsistent(f"The {name} is less than the flat price.", pointer=f"/{name}")
-    if (terms.max_view_count is None) != (terms.max_view_duration is None):
-        raise LimitsInconsistent(
-            "A frequency cap needs both max_view_count and max_view_duration.", pointer="/max_view_count"
-        )
-    if terms.max_view_count is not None and terms.max_view_count > VIEWS_PER_CAP_MAX:
-        raise LimitsInconsistent(
-            f"A frequency cap allows at most {VIEWS_PER_CAP_MAX:,} impressions.", pointer="/max_view_count"
-        )
-
-
-def _check_targeting(terms: CampaignTerms) -> None:
-    for index, target in enumerate(terms.targeting):
-        _check_target(target, f"/targeting/{index}")
-    for index, target in enumerate(terms.excluded_targeting):
-        _check_target(target, f"/excluded_targeting/{index}")
-        if target == Target():
-            raise TargetEmpty("This would leave out every place.", pointer=f"/excluded_targeting/{index}")
-    for index, domain in enumerate(terms.domains):
-        if not domains_of(domain).isdisjoint(terms.excluded_domains):
-            raise TargetingContradictory(f"The domain {domain} is excluded as well.", pointer=f"/domains/{index}")
-    for index, category in enumerate(terms.page_categories):
-        if not categories_of([category]).isdisjoint(terms.blocked_categories):
-            raise TargetingContradictory(
-                f"The category {category} is blocked as well.", pointer=f"/page_categories/{index}"
-            )
-
-
-def _check_target(target: Target, pointer: str) -> None:
-    if target.country is not None and alpha_2(target.country) is None:
-        raise UnknownCountry(f"ISO 3166-1 has no country {target.country}.", pointer=f"{pointer}/country")
-    if max(1, len(target.cities)) * max(1, len(target.postcodes)) > PLACES_PER_TARGET_MAX:
-        raise TargetingTooWide(
-            f"A target names at most {PLACES_PER_TARGET_MAX:,} pairs of city and postcode.", pointer=pointer
-        )
-    for index, postcode in enumerate(target.postcodes):
-        if "*" in postcode[:-1] or not postcode_of(postcode).rstrip("*"):
-            raise PostcodeMalformed(
-                "A beginning of postcodes is written with one asterisk after it, as 10*.",
-                pointer=f"{pointer}/postcodes/{index}",
-            )
 
 
 def _check_not_over(campaign: Campaign, now: datetime) -> None:

@@ -8,7 +8,8 @@ from typing import Final, Literal, NamedTuple, assert_never
 
 from msgspec import Struct, UnsetType, structs
 
-from domain.campaign import Campaign, Expired, Inactive, check_dates, status_of
+from domain.booking import check_dates
+from domain.campaign import Campaign, Expired, Inactive, status_of
 from domain.decider import Context, Decider, absent, begun, changed, copied, differing_fields, existing, stream_of
 from domain.errors import (
     ContentNotAffirmed,

@@ -24,7 +24,7 @@ class Context(Struct, frozen=True, kw_only=True):
 
     `subject` is the id of the thing the command is for, a fresh one when the command creates it; `others` holds, by
     stream, the states of the things that the command refers to (see `Decider.references`). `rights` are what the actor
-    may do besides asking for the command at all.
+    may do besides asking for the command at all; `person` answers for what the actor does, which may be a program.
     """
 
     now: datetime
@@ -32,6 +32,7 @@ class Context(Struct, frozen=True, kw_only=True):
     subject: UUID
     others: Mapping[str, object] = _NOBODY
     rights: Rights = Rights()
+    person: UUID | None = None
 
 
 class Decider(NamedTuple, Generic[S, C, E]):

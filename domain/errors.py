@@ -36,6 +36,20 @@ class NotAllowed(Refusal):
     code = "not_allowed"
 
 
+class SecondPersonNeeded(Refusal):
+    """Whoever asked for a budget cannot confirm it, and nor can a program of theirs."""
+
+    kind = "forbidden"
+    code = "second_person_needed"
+
+
+class NothingAsked(Refusal):
+    """The request has been answered, or another one has taken its place."""
+
+    kind = "conflict"
+    code = "nothing_asked"
+
+
 class UnknownReference(Refusal):
     """The body names a thing that this ledger does not have."""
 

@@ -13,6 +13,8 @@ from domain.basis import Basis
 from domain.terms import (
     AdvertiserChanges,
     AdvertiserTerms,
+    BudgetPolicy,
+    BudgetRequest,
     CampaignChanges,
     CampaignTerms,
     CreativeChanges,
@@ -85,6 +87,26 @@ class CampaignExpired(Struct, frozen=True, kw_only=True, tag="campaign_expired")
 
 class CampaignArchived(Struct, frozen=True, kw_only=True, tag="campaign_archived"):
     """A campaign was put away."""
+
+
+class BudgetRequested(BudgetRequest, frozen=True, kw_only=True, tag="budget_requested"):
+    """Somebody wants a campaign to spend more than one person may allow; it takes effect when another confirms it."""
+
+
+class BudgetConfirmed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="budget_confirmed"):
+    """A second person confirmed the budget that was asked for; what changes by it is the event after this one."""
+
+    request_id: UUID
+
+
+class BudgetRefused(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="budget_refused"):
+    """The budget that was asked for does not come to be."""
+
+    request_id: UUID
+
+
+class BudgetPolicySet(BudgetPolicy, frozen=True, kw_only=True, tag="budget_policy_set"):
+    """From now on budgets above these amounts need a second person, by currency, and no others."""
 
 
 class CreativeCreated(CreativeTerms, frozen=True, kw_only=True, omit_defaults=True, tag="creative_created"):
@@ -250,7 +272,8 @@ FundsMoved = FundsDeposited | FundsWithdrawn
 PersonalDataEvent = LegalHoldPlaced | LegalHoldLifted | PersonalDataErased
 AdvertiserEvent = AdvertiserCreated | AdvertiserChanged | FundsMoved | PersonalDataEvent
 CampaignStepTaken = CampaignActivated | CampaignPaused | CampaignCompleted | CampaignExpired | CampaignArchived
-CampaignEvent = CampaignCreated | CampaignChanged | CampaignStepTaken
+BudgetAsked = BudgetRequested | BudgetConfirmed | BudgetRefused
+CampaignEvent = CampaignCreated | CampaignChanged | CampaignStepTaken | BudgetAsked
 CreativeEvent = (
     CreativeCreated
     | CreativeChanged
@@ -269,6 +292,7 @@ DeliveryEvent = ImpressionRecorded | ViewRecorded | ClickRecorded | PlaybackEven
 Event = (
     AdvertiserEvent
     | CampaignEvent
+    | BudgetPolicySet
     | CreativeEvent
     | SlotEvent
     | DeliveryEvent

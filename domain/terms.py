@@ -187,6 +187,29 @@ class CampaignTerms(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     house: bool = False
 
 
+class BudgetRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What somebody wants a campaign to spend at most, which another person has to confirm (null: no limit)."""
+
+    request_id: UUID
+    requested_micros: Micros | None
+    requested_daily_micros: Micros | None
+    currency: CurrencyCode
+    asked_by: UUID | None
+
+
+class BudgetLimit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The largest budget in a currency that one person may set alone."""
+
+    currency: CurrencyCode
+    above_micros: Micros
+
+
+class BudgetPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Above which amounts budgets need a second person."""
+
+    limits: Annotated[tuple[BudgetLimit, ...], Meta(max_length=200)] = ()
+
+
 class CampaignChanges(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The fields of a campaign that a change sets."""
 

@@ -3,6 +3,7 @@
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from typing import Annotated, Final, Literal, get_args
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from msgspec import Meta, Struct
@@ -11,6 +12,9 @@ MICROS_MAX: Final = 9_000_000_000_000_000
 """The largest amount of money, in micros: below 2**53, so that every JSON reader keeps it exact."""
 
 COUNT_MAX: Final = 1_000_000_000_000
+
+NIL: Final = UUID(int=0)
+"""The id of what a ledger has one of (RFC 9562, section 5.9)."""
 
 DATE_MIN: Final = date(1970, 1, 1)
 DATE_MAX: Final = date(2999, 12, 31)

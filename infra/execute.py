@@ -11,6 +11,7 @@ from domain.campaign import CAMPAIGN
 from domain.creative import CREATIVE
 from domain.decider import C, Context, Decider, E, S, fold, stream_of
 from domain.errors import PreconditionFailed, Refusal, VersionConflict
+from domain.policy import POLICY
 from domain.rights import Rights
 from domain.slot import SLOT
 from infra import clock, personal_data
@@ -24,7 +25,7 @@ from infra.writer import Log
 ATTEMPTS_MAX: Final = 10
 """How often a command is decided anew when others write to its stream meanwhile."""
 
-DECIDERS: Final[tuple[Decider[Any, Any, Any], ...]] = (ADVERTISER, CAMPAIGN, CREATIVE, SLOT)
+DECIDERS: Final[tuple[Decider[Any, Any, Any], ...]] = (ADVERTISER, CAMPAIGN, CREATIVE, SLOT, POLICY)
 _DECIDER_BY_THING: Final[Mapping[str, Decider[Any, Any, Any]]] = {decider.thing: decider for decider in DECIDERS}
 
 
@@ -37,6 +38,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     if_match: int | None = None
     idempotency: Idempotency | None = None
     rights: Rights = Rights()
+    person: UUID | None = None
 
 
 async def execute(log: Log, decider: Decider[S, C, E], subject: UUID, command: C, asked: Asked) -> Receipt:
@@ -109,6 +111,7 @@ def _decided(
         subject=subject,
         others={name: state_of(name, recorded) for name, recorded in streams.items() if name != stream},
         rights=asked.rights,
+        person=asked.person,
     )
     version = len(streams[stream])
     try:

@@ -37,6 +37,7 @@ TYPES: Final = {
     *("legal_hold_placed", "legal_hold_lifted", "personal_data_erased"),
     *("campaign_created", "campaign_changed", "campaign_activated", "campaign_paused", "campaign_completed"),
     *("campaign_expired", "campaign_archived"),
+    *("budget_requested", "budget_confirmed", "budget_refused", "budget_policy_set"),
     *("creative_created", "creative_changed", "creative_submitted", "creative_approved", "creative_denied"),
     *("creative_activated", "creative_paused", "creative_archived"),
     *("slot_created", "slot_changed", "slot_key_issued", "slot_key_revoked"),

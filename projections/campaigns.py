@@ -1,7 +1,7 @@
 """The read model of campaigns: row, fold and queries."""
 
 from datetime import date, datetime
-from typing import Final, assert_never
+from typing import Final, assert_never, get_args
 from uuid import UUID
 
 from msgspec import Struct, structs
@@ -18,14 +18,19 @@ from sqlalchemy import (
     Text,
     Uuid,
     and_,
+    null,
     or_,
     select,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from domain.campaign import CLOCK, ENTERS, Draft
-from domain.decider import begun, named_fields
+from domain.campaign import BUDGETED, CLOCK, ENTERS, Draft
+from domain.decider import begun, copied, named_fields
 from domain.events import (
+    BudgetAsked,
+    BudgetConfirmed,
+    BudgetRefused,
+    BudgetRequested,
     CampaignActivated,
     CampaignArchived,
     CampaignChanged,
@@ -35,10 +40,11 @@ from domain.events import (
     CampaignExpired,
     CampaignPaused,
 )
-from domain.terms import CampaignTerms
+from domain.terms import BudgetRequest, CampaignTerms
 from infra.database import Connection, fetch
 from infra.event_log import Recorded
 from infra.tables import metadata
+from projections.listing import Listing, Page, read_page
 from projections.rows import ReadModel, stamp, subject_of
 from projections.runner import Projection
 
@@ -88,14 +94,19 @@ campaigns = Table(
     Column("weekdays", JSONB, nullable=False),
     Column("key_values", JSONB, nullable=False),
     Column("time_basis", Text, nullable=False),
+    Column("budget_request", JSONB),
     comment="Read model: campaigns as they stand.",
 )
 Index("ix_campaigns_created", campaigns.c.ledger_id, campaigns.c.created_at, campaigns.c.id)
+Index("ix_campaigns_asked", campaigns.c.ledger_id, postgresql_where=campaigns.c.budget_request.is_not(null()))
 Index("ix_campaigns_advertiser", campaigns.c.ledger_id, campaigns.c.advertiser_id)
 
 
 class CampaignRow(CampaignTerms, frozen=True, kw_only=True):
-    """A campaign as it stands, its status, and since when."""
+    """A campaign as it stands, its status, and since when.
+
+    `budget_request` is a budget that has no effect yet, because a second person has to confirm it.
+    """
 
     id: UUID
     version: int
@@ -103,6 +114,7 @@ class CampaignRow(CampaignTerms, frozen=True, kw_only=True):
     created_at: datetime
     updated_at: datetime
     status: str
+    budget_request: BudgetRequest | None = None
 
 
 def fold(row: CampaignRow | None, recorded: Recorded) -> CampaignRow:
@@ -119,11 +131,24 @@ def fold(row: CampaignRow | None, recorded: Recorded) -> CampaignRow:
                 **structs.asdict(event),
             )
         case CampaignChanged():
-            return structs.replace(begun(row), **stamp(recorded), **named_fields(event))
+            waits = begun(row).budget_request if BUDGETED.isdisjoint(named_fields(event)) else None
+            return structs.replace(begun(row), **stamp(recorded), **named_fields(event), budget_request=waits)
+        case BudgetRequested():
+            return structs.replace(begun(row), **stamp(recorded), budget_request=copied(BudgetRequest, event))
+        case BudgetConfirmed() | BudgetRefused():
+            return structs.replace(begun(row), **stamp(recorded), budget_request=None)
         case CampaignActivated() | CampaignPaused() | CampaignCompleted() | CampaignExpired() | CampaignArchived():
             return structs.replace(begun(row), **stamp(recorded), status=str(ENTERS[type(event)].__struct_config__.tag))
         case _:
             assert_never(event)
+
+
+async def awaiting(connection: Connection, ledger_id: UUID, listing: Listing) -> Page[CampaignRow]:
+    """Return a page of the campaigns with a budget that waits for a second person."""
+    conditions = [campaigns.c.budget_request.is_not(null())]
+    return await read_page(
+        connection, campaigns, CampaignRow, ledger_id, listing, conditions=conditions, sortable=READ_MODEL.sortable
+    )
 
 
 async def ending(connection: Connection, ledger_id: UUID, day: date) -> list[UUID]:
@@ -161,6 +186,7 @@ PROJECTION: Final = Projection(
         CampaignCompleted,
         CampaignExpired,
         CampaignArchived,
+        *get_args(BudgetAsked),
     ),
     key=lambda recorded: recorded.entry.stream,
     write=READ_MODEL.write,

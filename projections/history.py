@@ -2,18 +2,20 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, get_args
 from uuid import UUID
 
 import msgspec
 from msgspec import NODEFAULT, Struct, structs
-from sqlalchemy import BigInteger, Column, DateTime, Integer, Table, Text, Uuid, literal_column, select
+from sqlalchemy import BigInteger, Column, DateTime, Index, Integer, Table, Text, Uuid, literal_column, select
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql.elements import Label
 
 from domain.decider import copied
 from domain.errors import NotFound
 from domain.events import (
+    BudgetAsked,
+    BudgetRequested,
     CampaignActivated,
     CampaignArchived,
     CampaignChanged,
@@ -45,6 +47,10 @@ histories = Table(
     Column("fields", JSONB, nullable=False),
     comment="Read model: what happened to each campaign.",
 )
+
+
+_IS_REQUEST: Final = histories.c.type == literal_column(f"'{BudgetRequested.__struct_config__.tag}'")
+Index("ix_histories_requests", histories.c.ledger_id, postgresql_where=_IS_REQUEST)
 
 
 class HistoryRow(Struct, frozen=True, kw_only=True):
@@ -137,6 +143,16 @@ async def read(
     return Page(items=rows[:limit], next_cursor=str(rows[limit - 1].version) if len(rows) > limit else None)
 
 
+async def campaign_asked(connection: Connection, ledger_id: UUID, request_id: UUID) -> UUID:
+    """Return the campaign that a request for a budget was made for, answered or not; raise NotFound."""
+    asked = histories.c.fields["request_id"].astext == str(request_id)
+    statement = select(*(histories.columns[name] for name in HistoryRow.__struct_fields__))
+    statement = statement.where(histories.c.ledger_id == ledger_id, _IS_REQUEST, asked)
+    for row in await fetch(connection, statement, HistoryRow):
+        return row.campaign_id
+    raise NotFound("request", request_id)
+
+
 def version_after(cursor: str | None) -> int:
     """Return the version after which a page begins; raise BadCursor."""
     if cursor is None:
@@ -157,6 +173,7 @@ PROJECTION: Final = Projection(
         CampaignCompleted,
         CampaignExpired,
         CampaignArchived,
+        *get_args(BudgetAsked),
     ),
     key=lambda recorded: recorded.entry.stream,
     write=write,

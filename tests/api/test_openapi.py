@@ -152,6 +152,11 @@ def test_every_operation_says_what_it_needs(operations: dict[str, dict[str, Any]
         assert operation.get("security") == expected, name
 
 
+def exists(operation: dict[str, Any]) -> bool:
+    """Tell whether an operation is about what is there before: it has an id, or there is one of it."""
+    return "{" in operation["path"] or operation["method"] == "put"
+
+
 def test_commands_say_on_what_conditions(operations: dict[str, dict[str, Any]]) -> None:
     """Commands take an Idempotency-Key, and on what exists If-Match, which is why they may answer 412."""
     commands = {
@@ -162,9 +167,9 @@ def test_commands_say_on_what_conditions(operations: dict[str, dict[str, Any]]) 
     assert commands
     for name, operation in commands.items():
         headers = {each["name"] for each in operation["parameters"] if each["in"] == "header"}
-        assert headers == (CONDITIONS if "{" in operation["path"] else {"Idempotency-Key"}), name
+        assert headers == (CONDITIONS if exists(operation) else {"Idempotency-Key"}), name
     assert {name for name, operation in operations.items() if "412" in operation["responses"]} == {
-        name for name, operation in commands.items() if "{" in operation["path"]
+        name for name, operation in commands.items() if exists(operation)
     }
 
 

@@ -28,8 +28,8 @@ from domain.advertiser import (
     WithdrawFunds,
 )
 from domain.basis import Basis, Facts
+from domain.booking import VIEWS_PER_CAP_MAX
 from domain.campaign import (
-    VIEWS_PER_CAP_MAX,
     ActivateCampaign,
     ChangeCampaign,
     CreateCampaign,
@@ -63,6 +63,7 @@ from domain.values import (
     TimeSlot,
     zone,
 )
+from tests.domain.asking import BUDGET
 from tests.domain.given import NOW
 
 T = TypeVar("T", bound=Struct)
@@ -369,6 +370,7 @@ _FIELDS_BY_BEGINNING_OF_TAG: Final[Mapping[str, Fields]] = {
     "legal": {"reason": lines},
     "personal": {},
     "campaign": CAMPAIGN,
+    "budget": BUDGET,
     "creative": CREATIVE | {"reason": long_texts},
     "slot": SLOT | KEY,
     "projection": {"projection": long_texts} | dict.fromkeys(("version", "as_of", "rows", "differing_keys"), counts),

@@ -9,6 +9,7 @@ from hypothesis import given as for_all
 from msgspec import structs
 
 from domain.advertiser import Advertiser
+from domain.booking import check_terms
 from domain.campaign import (
     CAMPAIGN,
     CLOCK,
@@ -27,7 +28,6 @@ from domain.campaign import (
     Expired,
     Inactive,
     Paused,
-    check_terms,
     due,
     status_of,
 )
@@ -63,6 +63,7 @@ from domain.events import (
     CampaignPaused,
     CreativeCreated,
 )
+from domain.policy import POLICY_STREAM
 from domain.terms import AdvertiserTerms, CampaignTerms, CreativeTerms
 from domain.values import CapWindow, Pricing, Target
 from tests.domain.given import given
@@ -143,9 +144,10 @@ def test_a_cap_counts_no_more_than_is_remembered() -> None:
 
 
 def test_a_decision_sees_the_advertiser() -> None:
-    """Only drafting a campaign needs the state of another stream."""
-    assert CAMPAIGN.references(DRAFT) == tuple(OTHERS)
-    assert CAMPAIGN.references(ChangeCampaign(name="x")) == ()
+    """Drafting a campaign needs to see its advertiser and, like changing it, the policy of budgets; a step nothing."""
+    assert CAMPAIGN.references(DRAFT) == (*OTHERS, POLICY_STREAM)
+    assert CAMPAIGN.references(ChangeCampaign(name="x")) == (POLICY_STREAM,)
+    assert CAMPAIGN.references(ActivateCampaign()) == ()
 
 
 def test_countries_are_kept_as_alpha_2() -> None:
