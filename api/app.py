@@ -58,6 +58,7 @@ from infra.api_keys import ApiKeys
 from infra.beacon_tokens import BeaconTokens
 from infra.data_centres import DataCentres
 from infra.database import open_pool
+from infra.pseudonyms import Pseudonyms
 from infra.rate_limits import RateLimits, SharedCounts
 from infra.revocations import Revocations, keep_fresh
 from infra.settings import Settings
@@ -212,6 +213,7 @@ async def serving(url: str, found: Settings, counts: SharedCounts) -> AsyncItera
                 keys=secrets,
                 ledger_keys=of_ledger,
                 beacon_tokens=BeaconTokens(of_ledger),
+                pseudonyms=Pseudonyms(of_ledger.viewer, days=found.viewer_key_days),
                 serving=catalogue,
                 revocations=revocations,
                 api_keys=api_keys,

@@ -37,7 +37,7 @@ from domain.rating import is_known
 from domain.terms import SlotTerms
 from infra import clock, metrics
 from infra.devices import device_type_of
-from infra.ledger_keys import draw, pseudonym
+from infra.ledger_keys import draw
 
 OFFERED_PER_POD_MAX: Final = 40
 """How many creatives are looked at to fill a pod."""
@@ -121,8 +121,17 @@ class Filling:
         self._second = int(self.now.timestamp())
         self._country = request.geo.country and alpha_2(request.geo.country)
         viewer = request.viewer.id if may_identify(request) else None
-        self._viewer = viewer and pseudonym(services.ledger_keys.viewer, viewer)
-        self._promises = Promises(self._serving, self._viewer, second=self._second, tick=monotonic(), test=request.test)
+        self._viewer = viewer and services.pseudonyms.name(viewer, self._second)
+        look_back = self._snapshot.cap_seconds_max
+        self._earlier = services.pseudonyms.earlier(viewer, self._second, seconds=look_back) if viewer else None
+        self._promises = Promises(
+            self._serving,
+            self._viewer,
+            earlier=self._earlier,
+            second=self._second,
+            tick=monotonic(),
+            test=request.test,
+        )
         self._decision_id = _NOT_DRAWN
         self._taken = 0
         # All of them before anything is held for any.
@@ -301,6 +310,7 @@ class Filling:
                 test=self._request.test,
                 campaign_cap=candidate.campaign_cap if self._viewer else None,
                 creative_cap=candidate.creative_cap if self._viewer else None,
+                earlier=self._earlier if candidate.campaign_cap or candidate.creative_cap else None,
             ),
             kept(self._basis(asked, taken)),
         )

@@ -27,11 +27,24 @@ class Promises:
     It is taken and given back at once, before the next await. A test is promised everything, and takes nothing.
     """
 
-    def __init__(self, serving: Serving, viewer: str | None, *, second: int, tick: float, test: bool) -> None:
-        """Take for a viewer, if one is known, at a moment: in seconds since 1970, and on the steady clock."""
+    def __init__(
+        self,
+        serving: Serving,
+        viewer: str | None,
+        *,
+        earlier: str | None = None,
+        second: int,
+        tick: float,
+        test: bool,
+    ) -> None:
+        """Take for a viewer, if one is known, at a moment: in seconds since 1970, and on the steady clock.
+
+        What they saw under their earlier name counts for caps as well.
+        """
         self._serving = serving
         self._caps = serving.snapshot.caps
         self._viewer = viewer if self._caps and not test else None
+        self._names = [name for name in (viewer, earlier) if name is not None]
         self._second = second
         self._tick = tick
         self._test = test
@@ -40,7 +53,7 @@ class Promises:
         """Return the campaigns and creatives that the viewer has seen as often as their caps allow."""
         if self._viewer is None:
             return set()
-        return self._serving.viewings.reached(self._viewer, self._caps, second=self._second, tick=self._tick)
+        return self._serving.viewings.reached(self._names, self._caps, second=self._second, tick=self._tick)
 
     def take(self, wanted: Sequence[Promise]) -> Refused | None:
         """Promise all of these, which are of one campaign, or none of them; return why not."""
@@ -90,7 +103,7 @@ class Promises:
                 caps[subject] = cap
         return all(
             self._serving.viewings.has_room(
-                self._viewer or "", subject, cap, times[subject], second=self._second, tick=self._tick
+                self._names, subject, cap, times[subject], second=self._second, tick=self._tick
             )
             for subject, cap in caps.items()
         )

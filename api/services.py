@@ -13,6 +13,7 @@ from infra.beacon_tokens import BeaconTokens
 from infra.data_centres import DataCentres
 from infra.keys import Keys
 from infra.ledger_keys import LedgerKeys
+from infra.pseudonyms import Pseudonyms
 from infra.revocations import Revocations
 from infra.settings import Settings
 from infra.writer import Log
@@ -29,6 +30,7 @@ class Services(NamedTuple):
     keys: Keys
     ledger_keys: LedgerKeys
     beacon_tokens: BeaconTokens
+    pseudonyms: Pseudonyms
     serving: Serving
     revocations: Revocations
     api_keys: ApiKeys

@@ -23,7 +23,7 @@ from domain.campaign import Active, Campaign
 from domain.creative import Creative
 from domain.dayparts import Hours, ahead, hours_of, is_open, minute_of_week
 from domain.drawing import Urn, bitset, urn_of
-from domain.frequency import Cap, window_seconds
+from domain.frequency import SECONDS_FOR_EVER, Cap, window_seconds
 from domain.pacing import Pace
 from domain.rating import LABELS, audience_of, is_within
 from domain.rotation import Tried
@@ -103,7 +103,8 @@ class Snapshot(Struct, frozen=True, kw_only=True):
 
     `paces` holds the campaigns that are paced; others are served as soon as possible. `tried` holds how often
     creatives were shown and clicked, as far as that decides whose turn it is. `companions` are the pictures and
-    documents of campaigns that have video or audio, to be shown beside it.
+    documents of campaigns that have video or audio, to be shown beside it. No cap looks back further than
+    `cap_seconds_max`.
     """
 
     position: int = 0
@@ -113,6 +114,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     asks_for_devices: bool = False
     limited: frozenset[UUID] = frozenset()
     caps: Mapping[UUID, Cap] = {}
+    cap_seconds_max: int = 0
     companions: Mapping[UUID, tuple[Candidate, ...]] = {}
     paces: Mapping[UUID, Pace] = {}
     tried: Mapping[UUID, Tried] = {}
@@ -152,6 +154,7 @@ def index(
             by_format[_format(slot)] = _lineup(slot, by_shape[slot.ad_type, slot.width, slot.height])
     candidates = [candidate for of_shape in by_shape.values() for candidate in of_shape]
     caps = {each.campaign_id: each.campaign_cap for each in candidates if each.campaign_cap}
+    caps |= {each.creative_id: each.creative_cap for each in candidates if each.creative_cap}
     return Snapshot(
         position=position,
         slots=open_slots,
@@ -159,7 +162,8 @@ def index(
         asks_for_devices=any(each.campaign.device_types for each in candidates),
         lineups={slot_id: by_format[_format(slot)] for slot_id, slot in open_slots.items()},
         limited=frozenset(each.campaign_id for each in candidates if each.limited),
-        caps=caps | {each.creative_id: each.creative_cap for each in candidates if each.creative_cap},
+        caps=caps,
+        cap_seconds_max=max((cap.seconds or SECONDS_FOR_EVER for cap in caps.values()), default=0),
         companions=_companions(candidates),
     )
 

@@ -25,7 +25,7 @@ from domain.events import (
     ThirdQuartileRecorded,
     ViewRecorded,
 )
-from domain.frequency import Cap, Viewing, ViewingKey, is_reached, seen
+from domain.frequency import Cap, Viewing, ViewingKey, counted, is_reached, seen
 from domain.leasing import LeaseKey
 from domain.validity import RULES, Invalid, is_invalid
 from domain.values import Pricing
@@ -49,7 +49,8 @@ EVENT_OF: Final[Mapping[DeliveryKind, type[DeliveryEvent]]] = {
 class Ticket(Struct, frozen=True, kw_only=True, array_like=True):
     """What a decision promised, as its signed tokens carry it; array-like because tokens travel in URLs.
 
-    The basis of the decision stands last: only tokens of impressions carry it.
+    Only tokens of impressions carry the basis of the decision. `earlier` is the viewer's pseudonym of the period
+    before, where caps still count what was seen under it; it is not recorded.
     """
 
     decision_id: UUID
@@ -70,6 +71,7 @@ class Ticket(Struct, frozen=True, kw_only=True, array_like=True):
     campaign_cap: Cap | None = None
     creative_cap: Cap | None = None
     basis: Basis | None = None
+    earlier: str | None = None
 
 
 class Delivery(Struct, frozen=True, kw_only=True):
@@ -203,7 +205,8 @@ def _why_capped(ticket: Ticket, viewings: dict[ViewingKey, Viewing], second: int
     after: dict[ViewingKey, Viewing] = {}
     for key, cap in caps_of(ticket):
         viewing = viewings.get(key, Viewing())
-        if is_reached(viewing, cap, second):
+        before = viewings.get((key[0], ticket.earlier), Viewing()) if ticket.earlier is not None else Viewing()
+        if is_reached(viewing, cap, second, open_views=counted(before, cap, second)):
             return "over_cap"
         after[key] = seen(viewing, cap, second)
     viewings.update(after)
@@ -238,6 +241,8 @@ def concerned(deliveries: Iterable[Delivery]) -> frozenset[UUID]:
 
 
 def viewings_of(deliveries: Iterable[Delivery]) -> frozenset[ViewingKey]:
-    """Return what is capped among the impressions of a batch, each with its viewer."""
-    impressions = (each for each in deliveries if each.kind == "impression" and each.invalid is None)
-    return frozenset(key for impression in impressions for key, _ in caps_of(impression.ticket))
+    """Return what is capped among the impressions of a batch, each with its viewer by every name that counts."""
+    tickets = [each.ticket for each in deliveries if each.kind == "impression" and each.invalid is None]
+    keys = {key for ticket in tickets for key, _ in caps_of(ticket)}
+    keys |= {(key[0], ticket.earlier) for ticket in tickets if ticket.earlier is not None for key, _ in caps_of(ticket)}
+    return frozenset(keys)

@@ -5,7 +5,7 @@ beyond a cap is counted, and never billed. Each worker keeps a copy in memory, o
 what a viewer has seen often enough.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -42,6 +42,8 @@ class Viewing(NamedTuple):
 ViewingKey = tuple[UUID, str]
 """The campaign or creative, and the viewer's pseudonym."""
 
+SECONDS_FOR_EVER: Final = 2**62
+
 
 def window_seconds(window: CapWindow) -> int:
     """Return how long a window is; a month has 30 days."""
@@ -50,10 +52,15 @@ def window_seconds(window: CapWindow) -> int:
 
 def is_reached(viewing: Viewing, cap: Cap, second: int, *, open_views: int = 0) -> bool:
     """Tell whether one more impression at a moment would be beyond the cap, when some are promised and still open."""
+    return counted(viewing, cap, second) + open_views >= cap.views
+
+
+def counted(viewing: Viewing, cap: Cap, second: int) -> int:
+    """Return how many of the impressions that a viewer has seen a cap counts at a moment."""
     if cap.seconds == 0:
-        return viewing.views + open_views >= cap.views
+        return viewing.views
     since = second - cap.seconds
-    return sum(time > since for time in viewing.times) + open_views >= cap.views
+    return sum(time > since for time in viewing.times)
 
 
 def seen(viewing: Viewing, cap: Cap, second: int) -> Viewing:
@@ -83,23 +90,27 @@ class Viewings:
         self._viewers_max = viewers_max
         self._by_viewer: dict[str, dict[UUID, _Seen]] = {}
 
-    def reached(self, viewer: str, caps: Mapping[UUID, Cap], *, second: int, tick: float) -> set[UUID]:
-        """Return the campaigns and creatives that this viewer has seen, or is about to see, often enough."""
-        enough = set()
-        for subject, of_subject in self._by_viewer.get(viewer, {}).items():
-            cap = caps.get(subject)
-            if cap is None:
-                continue
-            of_subject.open_until = [until for until in of_subject.open_until if until > tick]
-            if is_reached(of_subject.viewing, cap, second, open_views=len(of_subject.open_until)):
-                enough.add(subject)
-        return enough
+    def reached(self, names: Sequence[str], caps: Mapping[UUID, Cap], *, second: int, tick: float) -> set[UUID]:
+        """Return what a viewer, by all of their names, has seen often enough, or is about to: campaigns, creatives."""
+        found: dict[UUID, int] = {}
+        for name in names:
+            for subject, of_subject in self._by_viewer.get(name, {}).items():
+                cap = caps.get(subject)
+                if cap is not None:
+                    of_subject.open_until = [until for until in of_subject.open_until if until > tick]
+                    views = counted(of_subject.viewing, cap, second) + len(of_subject.open_until)
+                    found[subject] = found.get(subject, 0) + views
+        return {subject for subject, views in found.items() if views >= caps[subject].views}
 
-    def has_room(self, viewer: str, subject: UUID, cap: Cap, impressions: int, *, second: int, tick: float) -> bool:
-        """Tell whether a viewer may be shown something so many times at once."""
-        known = self._by_viewer.get(viewer, {}).get(subject) or _Seen()
-        open_views = sum(until > tick for until in known.open_until)
-        return not is_reached(known.viewing, cap, second, open_views=open_views + impressions - 1)
+    def has_room(
+        self, names: Sequence[str], subject: UUID, cap: Cap, impressions: int, *, second: int, tick: float
+    ) -> bool:
+        """Tell whether a viewer, by all of their names, may be shown something so many times at once."""
+        views = impressions
+        for name in names:
+            if known := self._by_viewer.get(name, {}).get(subject):
+                views += counted(known.viewing, cap, second) + sum(until > tick for until in known.open_until)
+        return views <= cap.views
 
     def promise(self, viewer: str, subjects: Iterable[UUID], *, until: float) -> None:
         """Count an impression as seen until it is confirmed, or a tick at which it is taken for not shown."""

@@ -75,10 +75,11 @@ class BeaconTokens:
     def sign_all(self, ticket: Ticket, basis: Basis | None = None) -> tuple[str, str, str]:
         """Return the tokens for impression, view and click; the ticket, without a basis, is encoded once.
 
-        The basis of the decision goes into the token of the impression, in its place at the end of the ticket.
+        The basis of the decision goes into the token of the impression, in its place near the end of the ticket.
         """
         token, encoded = self._current.token, _encode(ticket)
-        based = encoded if basis is None else encoded.removesuffix(_NIL) + _encode(basis)
+        end = _NIL if ticket.earlier is None else _encode(ticket.earlier)
+        based = encoded if basis is None else encoded.removesuffix(_NIL + end) + _encode(basis) + end
         return token("i", based), token("v", encoded), token("c", encoded)
 
     def sign_playback(self, ticket: Ticket) -> dict[PlaybackKind, str]:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 CONNECTIONS_MAX: Final = 2_048
+VIEWER_KEY_DAYS: Final = 90
 """How many connections a web worker holds at once, unless it is told otherwise."""
 
 
@@ -57,6 +58,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     log_level: str
     lifeline: int | None = None
     rate_per_key: str = ""
+    viewer_key_days: int = VIEWER_KEY_DAYS
     rate_per_address: str = ""
     rates_file: Path | None = None
     workers: int = 1
@@ -121,6 +123,7 @@ def read(*, data_dir: Path | None = None) -> Settings:
         admin_password=os.environ.get("LEDGER_ADMIN_PASSWORD") or None,
         log_level=os.environ.get("LEDGER_LOG_LEVEL") or "info",
         lifeline=int(lifeline) if lifeline else None,
+        viewer_key_days=_number("LEDGER_VIEWER_KEY_DAYS", VIEWER_KEY_DAYS),
         rate_per_key=os.environ.get("LEDGER_RATE_PER_KEY") or "",
         rate_per_address=os.environ.get("LEDGER_RATE_PER_ADDRESS") or "",
         rates_file=_path("LEDGER_RATES_FILE"),

@@ -123,13 +123,13 @@ def test_no_window_holds_more_billed_impressions_than_the_cap(steps: list[tuple[
 def test_a_worker_stops_at_the_cap() -> None:
     """What is promised counts as seen until it is confirmed, or open no more."""
     viewings = Viewings()
-    assert viewings.reached("v", CAPS, second=0, tick=0.0) == set()
+    assert viewings.reached(["v"], CAPS, second=0, tick=0.0) == set()
     viewings.promise("v", [CAMPAIGN_ID], until=60.0)
     viewings.promise("v", [CAMPAIGN_ID], until=90.0)
-    assert viewings.reached("v", CAPS, second=0, tick=59.0) == {CAMPAIGN_ID}
-    assert viewings.reached("w", CAPS, second=0, tick=59.0) == set()
-    assert viewings.reached("v", {}, second=0, tick=59.0) == set()
-    assert viewings.reached("v", CAPS, second=0, tick=60.0) == set()
+    assert viewings.reached(["v"], CAPS, second=0, tick=59.0) == {CAMPAIGN_ID}
+    assert viewings.reached(["w"], CAPS, second=0, tick=59.0) == set()
+    assert viewings.reached(["v"], {}, second=0, tick=59.0) == set()
+    assert viewings.reached(["v"], CAPS, second=0, tick=60.0) == set()
 
 
 def test_a_page_asks_for_several_views_at_once() -> None:
@@ -137,7 +137,7 @@ def test_a_page_asks_for_several_views_at_once() -> None:
     viewings = Viewings()
 
     def rooms(tick: float) -> list[bool]:
-        return [viewings.has_room("v", CAMPAIGN_ID, HOURLY, many, second=11, tick=tick) for many in (1, 2, 3)]
+        return [viewings.has_room(["v"], CAMPAIGN_ID, HOURLY, many, second=11, tick=tick) for many in (1, 2, 3)]
 
     assert rooms(0.0) == [True, True, False]
     viewings.promise("v", [CAMPAIGN_ID], until=60.0)
@@ -153,10 +153,10 @@ def test_a_worker_learns_what_was_counted() -> None:
     viewings = Viewings()
     viewings.promise("v", [CAMPAIGN_ID], until=60.0)
     viewings.learn(CAMPAIGN_ID, "v", Viewing(1, (10,)))
-    assert viewings.reached("v", CAPS, second=11, tick=1.0) == set()
+    assert viewings.reached(["v"], CAPS, second=11, tick=1.0) == set()
     viewings.learn(CAMPAIGN_ID, "v", Viewing(1, (10,)))
     viewings.learn(CAMPAIGN_ID, "v", Viewing(2, (10, 11)))
-    assert viewings.reached("v", CAPS, second=11, tick=1.0) == {CAMPAIGN_ID}
+    assert viewings.reached(["v"], CAPS, second=11, tick=1.0) == {CAMPAIGN_ID}
 
 
 def test_a_worker_remembers_no_more_viewers_than_it_may() -> None:
@@ -164,4 +164,31 @@ def test_a_worker_remembers_no_more_viewers_than_it_may() -> None:
     viewings = Viewings(viewers_max=2)
     for viewer in ("a", "b", "a", "c"):
         viewings.learn(CREATIVE_ID, viewer, Viewing(2))
-    assert [bool(viewings.reached(viewer, CAPS, second=0, tick=0.0)) for viewer in "abc"] == [True, False, True]
+    assert [bool(viewings.reached([viewer], CAPS, second=0, tick=0.0)) for viewer in "abc"] == [True, False, True]
+
+
+def test_a_name_of_before_counts_as_well() -> None:
+    """What a viewer saw under two names is counted together, seen or promised, and promised under the last."""
+    viewings, names = Viewings(), ["now", "before"]
+    viewings.learn(CAMPAIGN_ID, "before", Viewing(1, (10,)))
+    viewings.learn(CREATIVE_ID, "before", Viewing(2))
+    assert viewings.reached(["now"], CAPS, second=11, tick=0.0) == set()
+    assert viewings.reached(names, CAPS, second=11, tick=0.0) == {CREATIVE_ID}
+    assert viewings.has_room(names, CAMPAIGN_ID, HOURLY, 1, second=11, tick=0.0)
+    assert not viewings.has_room(names, CAMPAIGN_ID, HOURLY, 2, second=11, tick=0.0)
+    viewings.promise("now", [CAMPAIGN_ID], until=60.0)
+    assert viewings.reached(names, CAPS, second=11, tick=0.0) == {CAMPAIGN_ID, CREATIVE_ID}
+    assert viewings.reached(names, CAPS, second=10 + HOURLY.seconds, tick=0.0) == {CREATIVE_ID}
+
+
+@pytest.mark.parametrize("cap", [HOURLY, FOR_EVER])
+def test_a_new_name_undoes_no_cap(cap: Cap) -> None:
+    """Whoever saw one impression under the name of before is billed for one more, and the rest is beyond the cap."""
+    second = int(NOON.timestamp())
+    key = (CAMPAIGN_ID, "before")
+    before = {key: seen(Viewing(), cap, second - 1)}
+    impressions = [capped(each, campaign_cap=cap, viewer="now", earlier="before") for each in (1, 2)]
+    assert viewings_of(impressions) == {(CAMPAIGN_ID, "now"), key}
+    assert reasons(*impressions, viewings=before) == [None, "over_cap"]
+    assert reasons(*(capped(each, campaign_cap=cap, viewer="now") for each in (1, 2)), viewings=before) == [None, None]
+    assert viewings_of([capped(1, viewer="now")]) == {(CAMPAIGN_ID, "now")}

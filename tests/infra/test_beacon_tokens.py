@@ -121,6 +121,9 @@ def test_only_the_impression_carries_the_basis(basis: Basis) -> None:
     impression, *others = TOKENS.sign_all(promised, basis)
     assert TOKENS.verify(impression) == ("impression", structs.replace(promised, basis=basis))
     assert others == [TOKENS.sign(kind, promised) for kind in ("view", "click")]
+    known = structs.replace(promised, earlier="w" * 22)
+    assert TOKENS.verify(TOKENS.sign_all(known, basis)[0]) == ("impression", structs.replace(known, basis=basis))
+    assert TOKENS.verify(TOKENS.sign_all(known)[0]) == ("impression", known)
 
 
 def test_a_token_is_short() -> None:
