@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, structs
 from api import audited, problems
 from api.access import address_of, claims_of, is_person
 from api.services import Services
-from domain.access import SessionsEnded
+from domain.access import PersonDeactivated, SessionsEnded
 from domain.values import TimeZoneName
 from infra import sessions, sign_in, users
 from infra.sessions import OpenSession
@@ -92,7 +92,9 @@ class AccountController(Controller):
         said = {"password": data.password, "address": address, "pointer": "/password"}
         await sign_in.prove(services.log.pool, services.keys, services.audit, user, **said)
         async with services.log.pool.connection() as connection:
-            await users.change(connection, claims.ledger, claims.sub, active=False)
+            async with connection.transaction():
+                await users.change(connection, claims.ledger, claims.sub, active=False)
+                await audited.record(request, claims.sub, PersonDeactivated())
             await services.revocations.refresh(connection)
 
     @get("/sessions", operation_id="list_sessions", responses=problems.READING)

@@ -1,5 +1,6 @@
 """What people do about their accounts by mail, over HTTP: forgotten passwords, proven and changed addresses."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -254,6 +255,9 @@ def test_closing_ones_own_account(
     asked(stranger, person["email"])
     (token,) = tokens(service, person["email"], "Choose another password")
     assert closed(client, PASSWORD) == (204, None)
+    asked_for = {"type": "person_deactivated", "stream": f"access-{person['id']}"}
+    (line,) = world.admin.get("/audit/v1/events", params=asked_for).json()["items"]
+    assert json.loads(line["entry"])["actor"] == f"user:{person['id']}"
     refused(lambda: client.get("/api/v1/auth/me"))
     assert signs_in(service, person["email"], PASSWORD)[0] == 401
     assert reset(stranger, token) == (422, "invalid_token")
