@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from itertools import cycle, islice
-from secrets import token_bytes
 from statistics import median
 from time import perf_counter
 from typing import Final
@@ -15,18 +14,17 @@ from uuid import UUID
 from msgspec import Struct
 
 from domain.ad_request import AdRequest
-from domain.advertiser import ADVERTISER, CreateAdvertiser
 from domain.choosing import Snapshot, eligible
 from domain.delivery import Delivery
 from domain.holds import Holds
 from domain.pacing import ALWAYS, Pace
 from domain.precedence import choose, paced
+from domain.slot import SLOT, CreateSlot
 from infra import clock
 from infra.batch import Recording
 from infra.database import connect, open_pool
 from infra.event_log import create_ledger
 from infra.execute import Asked, execute
-from infra.keys import MASTER_BYTES
 from infra.writer import Log, Writer
 from tests.bench import catalogue, raw, servers
 from tests.bench.catalogue import Catalogue
@@ -72,7 +70,7 @@ def commands(plan: Plan) -> Iterator[Row]:
     """Single commands in process, from 16 clients at once."""
     with servers.database() as url:
         log = run(begun(url, catalogue.mixed(1)))
-        rates = [run(create_advertisers(log, int(COMMANDS_A_SECOND * plan.seconds))) for _ in range(plan.rounds)]
+        rates = [run(create_slots(log, int(COMMANDS_A_SECOND * plan.seconds))) for _ in range(plan.rounds)]
         yield Row(
             name="commands",
             what="single commands in process (execute), 16 clients",
@@ -113,18 +111,18 @@ def paced_elsewhere(plan: Plan) -> Iterator[Row]:
     )
 
 
-async def create_advertisers(log: Appended, count: int) -> float:
-    """Create advertisers from 16 clients at once, each a command of one event; return commands a second."""
+async def create_slots(log: Appended, count: int) -> float:
+    """Create slots from 16 clients at once, each a command of one event; return commands a second."""
     asked = Asked(ledger_id=log.ledger_id, actor="bench")
-    command = CreateAdvertiser(name="Advertiser", company_name="Company", email="a@example.com")
+    command = CreateSlot(name="Front page", ad_type="top_bar_ad", width=300, height=250)
     async with _writing(log.url) as writer, open_pool(log.url) as pool:
-        reached = Log(pool, writer, (token_bytes(MASTER_BYTES),))
+        reached = Log(pool, writer)
 
         async def client() -> None:
             for _ in range(count // COMMAND_CLIENTS):
-                await execute(reached, ADVERTISER, clock.fresh_id(), command, asked)
+                await execute(reached, SLOT, clock.fresh_id(), command, asked)
 
-        await execute(reached, ADVERTISER, clock.fresh_id(), command, asked)  # opens the connections
+        await execute(reached, SLOT, clock.fresh_id(), command, asked)  # opens the connections
         started = perf_counter()
         await asyncio.gather(*(client() for _ in range(COMMAND_CLIENTS)))
         return count // COMMAND_CLIENTS * COMMAND_CLIENTS / (perf_counter() - started)

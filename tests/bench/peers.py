@@ -44,7 +44,7 @@ def _appending(plan: Plan) -> Iterator[Row]:
         commands = int(log_rows.COMMANDS_A_SECOND * plan.seconds)
         yield in_turns(
             plan.rounds,
-            lambda: run(log_rows.create_advertisers(log, commands)),
+            lambda: run(log_rows.create_slots(log, commands)),
             lambda: theirs(f"single {commands} {log_rows.COMMAND_CLIENTS}"),
         ).row(
             name="commands-peers",
