@@ -80,6 +80,7 @@ def scene(service: Service, admin: httpx.Client) -> Iterator[Scene]:
     world = World(service, admin)
     own, other = things(world), things(world)
     slot_id, ads = world.slot(**SIZE)
+    world.served(ads, slot_id, test=True)  # the key is known from now on
     eventually(lambda: len(world.decide(ads, slot_id, count=2)) == 2)
     for shown in world.decide(ads, slot_id, count=2):
         assert ads.get(shown["impression_url"]).is_success
