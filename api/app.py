@@ -33,6 +33,7 @@ from api.invitations import InvitationController
 from api.lifeline import hung_on
 from api.notifications import NotificationController
 from api.observe import observed
+from api.openid import PROVIDERS_PATH, OpenIdController
 from api.openrtb import OpenRtbController
 from api.operations import OperationsController
 from api.people import PeopleController
@@ -58,6 +59,7 @@ from infra.api_keys import ApiKeys
 from infra.beacon_tokens import BeaconTokens
 from infra.data_centres import DataCentres
 from infra.database import open_pool
+from infra.openid import CALLBACK, Provider
 from infra.pseudonyms import Pseudonyms
 from infra.rate_limits import RateLimits, SharedCounts
 from infra.revocations import Revocations, keep_fresh
@@ -78,6 +80,7 @@ ASSETS_PATH: Final = "/assets"
 
 ACCOUNTS: Final = (
     SignInController,
+    OpenIdController,
     RecoveryController,
     AccountController,
     AddressController,
@@ -202,6 +205,9 @@ async def serving(url: str, found: Settings, counts: SharedCounts) -> AsyncItera
         telling = asyncio.create_task(tallying.keep(writer), name="tally")
         data_centres = DataCentres(found.data_centres_file)
         reading = asyncio.create_task(data_centres.follow(), name="data centres")
+        providers = _providers(found)
+        for provider in providers.values():
+            stack.push_async_callback(provider.close)
         of_ledger = ledger_keys.of_ledger(secrets, ledger_id)
         try:
             yield Services(
@@ -220,6 +226,7 @@ async def serving(url: str, found: Settings, counts: SharedCounts) -> AsyncItera
                 audit=audit,
                 activity=activity_of(found, counts),
                 data_centres=data_centres,
+                providers=providers,
                 issuer=found.public_url or ISSUER_WITHOUT_URL,
             )
         finally:
@@ -229,3 +236,11 @@ async def serving(url: str, found: Settings, counts: SharedCounts) -> AsyncItera
                     await task
             writer.close()
             await writing
+
+
+def _providers(found: Settings) -> dict[str, Provider]:
+    paths = {each.name: f"{PROVIDERS_PATH}/{each.name}/{CALLBACK}" for each in found.oidc_providers}
+    return {
+        each.name: Provider(each, redirect_uri=f"{found.public_url.rstrip('/')}{paths[each.name]}")
+        for each in found.oidc_providers
+    }

@@ -29,6 +29,7 @@ from infra import (
     invitations,
     sealer,
     sessions,
+    spent_codes,
     throttle,
 )
 from infra.batch import Appending
@@ -222,6 +223,6 @@ async def _patiently(job: Callable[[Log], Awaitable[None]], ledger_log: Log) -> 
 
 async def _tidy(ledger_log: Log) -> None:
     async with ledger_log.pool.connection() as connection:
-        for each in (sessions, throttle, account_tokens, account_letters, invitations):
+        for each in (sessions, throttle, spent_codes, account_tokens, account_letters, invitations):
             await each.forget_past(connection)
         await forget_viewings(connection, clock.now())

@@ -93,6 +93,10 @@ Environment:
                                 [default: none; mail is kept as files in the folder mail of LEDGER_DATA_DIR]
   LEDGER_MAIL_FROM              whom mail is from, such as Ledger <ledger@example.com>
   LEDGER_MESSAGE_RETRY_SECONDS  how long to wait before a message is sent again, and again, separated by commas
+  LEDGER_OIDC_PROVIDERS         through whom people may sign in, such as google,acme, with for each (here ACME)
+                                LEDGER_OIDC_ACME_ISSUER, _CLIENT_ID and _CLIENT_SECRET (google needs no issuer), and
+                                LEDGER_OIDC_ACME_SECOND_FACTOR=trusted if its own is enough; needs LEDGER_PUBLIC_URL
+  LEDGER_OIDC_CONSOLE_URL       where they are sent then, with a code to exchange [default: they get tokens as JSON]
   LEDGER_ADMIN_EMAIL            with LEDGER_ADMIN_PASSWORD: the first admin of an empty ledger
   LEDGER_LOG_LEVEL              debug, info, warning or error [default: info]
 """

@@ -44,7 +44,8 @@ _TO_WHAT: Final[Headers] = [
 def hardened(app: ASGIApp, origins: Collection[str], *, https: bool) -> ASGIApp:
     """Return the application with what browsers are to know; pages of `origins` may ask, with a token in a header.
 
-    No cookie is ever believed, so there is nothing that another page could make a browser send for somebody.
+    No cookie says who somebody is, so there is nothing that another page could make a browser send for somebody; the
+    only one there is keeps, for minutes, what a sign-in through a provider has to find again (see `api.openid`).
     """
     known = frozenset(origin.encode() for origin in origins)
     told = [*_ALWAYS, *([_HTTPS] if https else []), *([_BY_ORIGIN] if known else [])]

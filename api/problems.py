@@ -19,6 +19,7 @@ from domain.errors import Kind, Refusal
 from infra.access_tokens import TokenRefused
 from infra.beacon_tokens import TokenForged
 from infra.media import MediaUnavailable
+from infra.openid import AnswerRefused, ProviderUnavailable
 from infra.sessions import SessionRefused
 from infra.sign_in import SecondFactorRequired, SignInRefused
 from infra.throttle import Throttled
@@ -152,7 +153,7 @@ def on_throttled(_request: Request[Any, Any, Any], error: Throttled) -> Response
 
 def on_unavailable(_request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Answer what cannot be done just now."""
-    known = isinstance(error, LogBusy | LogUnavailable | MediaUnavailable | ProjectionBehind)
+    known = isinstance(error, LogBusy | LogUnavailable | MediaUnavailable | ProjectionBehind | ProviderUnavailable)
     detail = str(type(error).__doc__) if known else "The database cannot be reached; try again in a moment."
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
     return respond(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", detail, headers=headers)
@@ -201,6 +202,7 @@ EXCEPTION_HANDLERS: Final[dict[type[Exception] | int, Any]] = {
     TokenRefused: on_unauthenticated,
     SessionRefused: on_unauthenticated,
     SignInRefused: on_unauthenticated,
+    AnswerRefused: on_unauthenticated,
     SecondFactorRequired: on_unauthenticated,
     Forbidden: on_forbidden,
     TokenForged: on_forbidden,
@@ -209,6 +211,7 @@ EXCEPTION_HANDLERS: Final[dict[type[Exception] | int, Any]] = {
     Malformed: on_malformed,
     LogBusy: on_unavailable,
     LogUnavailable: on_unavailable,
+    ProviderUnavailable: on_unavailable,
     MediaUnavailable: on_unavailable,
     ProjectionBehind: on_unavailable,
     PoolTimeout: on_unavailable,
@@ -282,6 +285,10 @@ JOINING: Final = documented(*_ALWAYS, *_ROLE, *_BODY, *_DECIDED)
 FORGETTING: Final = documented(*_ALWAYS, *_BODY, HTTPStatus.TOO_MANY_REQUESTS)
 PROVING: Final = documented(*_ALWAYS, *_BODY, *_DECIDED)
 SIGNING_IN: Final = documented(*_ALWAYS, *_BODY, HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
+COMING_BACK: Final = documented(*_ALWAYS, HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND)
+EXCHANGING: Final = documented(
+    *_ALWAYS, *_BODY, HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, HTTPStatus.TOO_MANY_REQUESTS
+)
 PROLONGING: Final = documented(*_ALWAYS, *_BODY, HTTPStatus.UNAUTHORIZED)
 _OF_ADS: Final = (*_ALWAYS, HTTPStatus.TOO_MANY_REQUESTS)
 DECIDING: Final = documented(*_OF_ADS, *_BODY, *_ROLE, HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY)

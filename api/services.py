@@ -1,6 +1,7 @@
 """What a process serves with: made once when it starts, and handed to the handlers that ask for it."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from infra.beacon_tokens import BeaconTokens
 from infra.data_centres import DataCentres
 from infra.keys import Keys
 from infra.ledger_keys import LedgerKeys
+from infra.openid import Provider
 from infra.pseudonyms import Pseudonyms
 from infra.revocations import Revocations
 from infra.settings import Settings
@@ -37,6 +39,7 @@ class Services(NamedTuple):
     audit: AccessAudit
     activity: Activity
     data_centres: DataCentres
+    providers: Mapping[str, Provider]
     issuer: str
     stopping: asyncio.Event
 

@@ -87,7 +87,7 @@ class SignInController(Controller):
             agent=agent_of(request),
             code=data.code,
         )
-        return _tokens(services, session)
+        return tokens_of(services, session)
 
     @post("/refresh", operation_id="refresh", status_code=200, responses=problems.PROLONGING)
     async def refresh(
@@ -97,7 +97,7 @@ class SignInController(Controller):
         found = whereabouts(address_of(request), agent_of(request))
         try:
             async with services.log.pool.connection() as connection:
-                return _tokens(services, await sessions.rotate(connection, data.refresh_token, found=found))
+                return tokens_of(services, await sessions.rotate(connection, data.refresh_token, found=found))
         except TokenReused as reused:
             # The session has ended, whether or not the log can be told of it now.
             ended = SessionsEnded(session_id=reused.session_id, reason="token_reused", network=found.address)
@@ -120,7 +120,8 @@ class SignInController(Controller):
             await services.revocations.refresh(connection)
 
 
-def _tokens(services: Services, session: Session) -> Tokens:
+def tokens_of(services: Services, session: Session) -> Tokens:
+    """Return what a session is answered with."""
     return Tokens(
         access_token=access_tokens.issue(session.user, keys=services.keys, issuer=services.issuer, session=session.id),
         refresh_token=session.refresh_token,

@@ -13,6 +13,7 @@ from api.api_keys import IssuedApiKey, NewApiKey
 from api.beacons import BeaconBatch, BeaconResult, BeaconResults
 from api.bid_request import Bid, BidDevice, BidGeo, BidRequest, BidResponse, Imp, Playable, Programme, SeatBid
 from api.invitations import Acceptance, NewInvitation
+from api.openid import Exchange, SecondFactorAsked
 from api.people import NewUser, UserChange
 from api.recovery import Forgotten, Reset, Verification
 from api.second_factor import Confirmation, Proof, Removal
@@ -47,6 +48,8 @@ SPECIMENS: Final[tuple[Struct, ...]] = (
         refresh_token="the-token-for-the-next-time",  # noqa: S106  nobody's password
         expires_in=900,
     ),
+    Exchange(code="the-code-in-the-query", second_factor="492039"),
+    SecondFactorAsked(code="the-code-to-be-exchanged"),
     NewUser(email="vera@example.com", password="a long sentence nobody guesses", role="viewer"),  # noqa: S106  nobody's password
     UserChange(role="manager"),
     ProfileChange(name="Vera Lindqvist", timezone="Europe/Stockholm"),

@@ -15,7 +15,7 @@ KEY_BYTES: Final = 32
 PSEUDONYM_BYTES: Final = 16
 DRAW_BYTES: Final = 32
 
-Purpose = Literal["beacon", "draw", "mail", "request", "throttle", "viewer", "webhook"]
+Purpose = Literal["beacon", "draw", "mail", "request", "sign-in", "throttle", "viewer", "webhook"]
 
 
 class LedgerKeys(Struct, frozen=True, kw_only=True):

@@ -1,6 +1,7 @@
 """What the environment says: the only module that reads it."""
 
 import os
+import re
 from email.utils import parseaddr
 from ipaddress import ip_network
 from pathlib import Path
@@ -25,6 +26,10 @@ MESSAGE_RETRY_SECONDS: Final = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72
 """How long to wait before a message is sent again, as Standard Webhooks proposes: three days in all."""
 
 
+OIDC_ISSUERS: Final = {"google": "https://accounts.google.com"}
+"""Providers that need no more than an id and a secret."""
+
+
 class SettingMissing(Exception):
     """A setting that production needs is not there."""
 
@@ -35,6 +40,20 @@ class SettingUnfit(Exception):
     def __init__(self, name: str, said: str, fit: str) -> None:
         """Say which, and what would do."""
         super().__init__(str(self.__doc__).format(name=name, said=said, fit=fit))
+
+
+class OidcProvider(Struct, frozen=True, kw_only=True):
+    """A provider of OpenID Connect, and whether it asks for a second factor as well as we would."""
+
+    name: str
+    issuer: str
+    client_id: str
+    client_secret: str
+    trusted: bool = False
+
+    def __repr__(self) -> str:
+        """Show nothing secret."""
+        return f"OidcProvider(name={self.name!r}, issuer={self.issuer!r})"
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -75,6 +94,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     smtp_url: str | None = None
     mail_from: str = MAIL_FROM
     message_retry_seconds: tuple[float, ...] = MESSAGE_RETRY_SECONDS
+    oidc_providers: tuple[OidcProvider, ...] = ()
+    oidc_console_url: str = ""
 
     def __repr__(self) -> str:
         """Show where things are, never what is secret."""
@@ -141,6 +162,54 @@ def read(*, data_dir: Path | None = None) -> Settings:
         smtp_url=_smtp("LEDGER_SMTP_URL"),
         mail_from=_mailbox("LEDGER_MAIL_FROM", MAIL_FROM),
         message_retry_seconds=_waits("LEDGER_MESSAGE_RETRY_SECONDS", MESSAGE_RETRY_SECONDS),
+        oidc_providers=_providers("LEDGER_OIDC_PROVIDERS"),
+        oidc_console_url=_safe_url("LEDGER_OIDC_CONSOLE_URL"),
+    )
+
+
+def is_safe_url(url: str) -> bool:
+    """Tell whether nobody on the way can read what is sent to a URL: by https, or within this machine."""
+    parts = urlsplit(url)
+    return bool(parts.hostname) and (
+        parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in {"127.0.0.1", "::1", "localhost"})
+    )
+
+
+def _safe_url(name: str, default: str = "") -> str:
+    said = os.environ.get(name) or default
+    if said and not is_safe_url(said):
+        raise SettingUnfit(name, said, "an https URL")
+    return said
+
+
+def _providers(name: str) -> tuple[OidcProvider, ...]:
+    names = [part.strip() for part in (os.environ.get(name) or "").split(",") if part.strip()]
+    if names and not os.environ.get("LEDGER_PUBLIC_URL"):
+        raise SettingMissing("LEDGER_PUBLIC_URL is missing: it is where providers send people back to.")
+    return tuple(_provider(name, each) for each in dict.fromkeys(names))
+
+
+def _provider(setting: str, name: str) -> OidcProvider:
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", name):
+        raise SettingUnfit(setting, name, "names of lower-case letters, digits and hyphens, separated by commas")
+    prefix = setting.replace("PROVIDERS", name.upper().replace("-", "_"))
+    found = {part: os.environ.get(f"{prefix}_{part}") or "" for part in ("CLIENT_ID", "CLIENT_SECRET", "SECOND_FACTOR")}
+    issuer = _safe_url(f"{prefix}_ISSUER", OIDC_ISSUERS.get(name, ""))
+    for part, said in (
+        ("ISSUER", issuer),
+        ("CLIENT_ID", found["CLIENT_ID"]),
+        ("CLIENT_SECRET", found["CLIENT_SECRET"]),
+    ):
+        if not said:
+            raise SettingMissing(f"{prefix}_{part} is missing.")
+    if found["SECOND_FACTOR"] not in {"", "here", "trusted"}:
+        raise SettingUnfit(f"{prefix}_SECOND_FACTOR", found["SECOND_FACTOR"], "here or trusted")
+    return OidcProvider(
+        name=name,
+        issuer=issuer,
+        client_id=found["CLIENT_ID"],
+        client_secret=found["CLIENT_SECRET"],
+        trusted=found["SECOND_FACTOR"] == "trusted",
     )
 
 

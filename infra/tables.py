@@ -304,6 +304,14 @@ login_attempts = Table(
     comment="Sign-ins in the current window that did not succeed, by keyed hash of the account and of the address.",
 )
 
+spent_codes = Table(
+    "spent_codes",
+    metadata,
+    Column("code_sha256", LargeBinary, primary_key=True),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    comment="What is good once when people sign in through a provider and was used, by hash, until it has expired.",
+)
+
 webhooks = Table(
     "webhooks",
     metadata,

@@ -40,6 +40,7 @@ PUBLIC: Final = {
     "login",
     "refresh",
     "logout",
+    *("list_providers", "start_oidc", "finish_oidc", "exchange_oidc"),
     "forget_password",
     "reset_password",
     "verify_email",

@@ -1,0 +1,174 @@
+"""The door for people who sign in through a provider of theirs (OpenID Connect)."""
+
+from datetime import timedelta
+from typing import Annotated, Any, Final
+from urllib.parse import urlencode
+
+import structlog
+from litestar import Controller, Request, Response, get, post
+from litestar.datastructures import Cookie
+from litestar.di import NamedDependency
+from litestar.params import FromPath, RequestBody
+from msgspec import Meta, Struct
+
+from api import problems
+from api.access import address_of, agent_of
+from api.services import Services
+from api.sign_in import Code, Tokens, tokens_of
+from domain.errors import NotFound
+from infra import clock, provider_sign_in, spent_codes
+from infra.openid import CALLBACK, AnswerRefused, Attempt, Provider
+from infra.provider_sign_in import ATTEMPT_SECONDS_MAX, ExchangeCode, Seal
+from infra.sign_in import SignInRefused
+
+CODE_CHARACTERS_MAX: Final = 1_000
+PROVIDERS_PATH: Final = "/api/v1/auth/oidc"
+
+log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
+
+
+class ProviderName(Struct, frozen=True, kw_only=True):
+    """Somebody through whom people may sign in, and where their browser begins."""
+
+    name: str
+    start: str
+
+
+class SecondFactorAsked(Struct, frozen=True, kw_only=True):
+    """Who came back from the provider has a second factor: exchange the code together with it."""
+
+    code: str
+    second_factor_required: bool = True
+
+
+class Exchange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The code that came with somebody back from a provider, and their second factor, if they have one."""
+
+    code: Annotated[str, Meta(min_length=1, max_length=CODE_CHARACTERS_MAX)]
+    second_factor: Code | None = None
+
+
+class OpenIdController(Controller):
+    """Signing in through a provider."""
+
+    path = "/auth"
+    tags = ("sign-in",)
+
+    @get("/providers", operation_id="list_providers", responses=problems.PUBLIC)
+    async def browse(self, services: NamedDependency[Services]) -> list[ProviderName]:
+        """List through whom people may sign in."""
+        if not services.providers:
+            raise NotFound("provider", "to sign in through")
+        return [ProviderName(name=name, start=f"{PROVIDERS_PATH}/{name}/start") for name in services.providers]
+
+    @get("/oidc/{provider:str}/start", operation_id="start_oidc", status_code=302, responses=problems.PUBLIC)
+    async def start(self, provider: FromPath[str], services: NamedDependency[Services]) -> Response[bytes]:
+        """Send a browser to a provider; a cookie keeps, sealed, what has to be known when it comes back."""
+        url, attempt = await _provider(services, provider).begin()
+        cookie = _cookie(services, Seal(services.keys).closed(attempt), ATTEMPT_SECONDS_MAX)
+        return Response(b"", status_code=302, headers={"Location": url}, cookies=[cookie])
+
+    @get(f"/oidc/{{provider:str}}/{CALLBACK}", operation_id="finish_oidc", responses=problems.COMING_BACK)
+    async def finish(
+        self, provider: FromPath[str], request: Request[Any, Any, Any], services: NamedDependency[Services]
+    ) -> Response[Tokens] | Response[SecondFactorAsked] | Response[bytes]:
+        """Take a browser back from a provider, and begin a session for whoever has the account of that e-mail address.
+
+        Where there is a console, the browser is sent there with a code, or with an `error`, in the query.
+        """
+        console = services.settings.oidc_console_url
+        try:
+            code, required = await _proven(_provider(services, provider), request, services)
+        except (AnswerRefused, SignInRefused) as error:
+            log.info("sign-in refused", provider=provider, reason=getattr(error, "reason", "account"))
+            if not console:
+                raise
+            return _gone_on(services, console, error="sign_in_refused")
+        if console:
+            return _gone_on(services, console, code=code)
+        if required:
+            return Response(SecondFactorAsked(code=code), cookies=[_cookie(services, "", 0)])
+        tokens = await _exchanged(services, request, Exchange(code=code))
+        return Response(tokens, cookies=[_cookie(services, "", 0)])
+
+    @post("/oidc/exchange", operation_id="exchange_oidc", status_code=200, responses=problems.EXCHANGING)
+    async def exchange(
+        self, data: RequestBody[Exchange], request: Request[Any, Any, Any], services: NamedDependency[Services]
+    ) -> Tokens:
+        """Begin a session for a code, which is good once; a second factor may be asked for."""
+        if not services.providers:
+            raise NotFound("provider", "to sign in through")
+        return await _exchanged(services, request, data)
+
+
+def _provider(services: Services, name: str) -> Provider:
+    found = services.providers.get(name)
+    if found is None:
+        raise NotFound("provider", name)
+    return found
+
+
+async def _proven(provider: Provider, request: Request[Any, Any, Any], services: Services) -> tuple[str, bool]:
+    """Return a code for whom a provider has sent back, and whether they have to show a second factor."""
+    seal, address, pool = Seal(services.keys), address_of(request), services.log.pool
+    kept = request.cookies.get(_cookie_name(services), "")
+    attempt = seal.opened(kept, Attempt, seconds_max=ATTEMPT_SECONDS_MAX)
+    try:
+        email = await _email(provider, attempt, request, services)
+    except AnswerRefused:
+        services.audit.refuse_sign_in(None, "provider", address=address)
+        raise
+    name = provider.configured.name
+    user = await provider_sign_in.admitted(pool, services.audit, email, address=address)
+    required = await provider_sign_in.needs_second_factor(pool, user, trusted=provider.configured.trusted)
+    return seal.closed(ExchangeCode(provider=name, email=user.email)), required
+
+
+async def _email(
+    provider: Provider, attempt: Attempt | None, request: Request[Any, Any, Any], services: Services
+) -> str:
+    """Return the address of who comes back from an attempt that this browser has begun, once."""
+    if attempt is None:
+        raise AnswerRefused("not an attempt of this browser")
+    async with services.log.pool.connection() as connection:
+        expires_at = clock.now() + timedelta(seconds=ATTEMPT_SECONDS_MAX)
+        if not await spent_codes.spend(connection, attempt.state, expires_at=expires_at):
+            raise AnswerRefused("answered before")
+    return await provider.verified_email(attempt, str(request.url))
+
+
+async def _exchanged(services: Services, request: Request[Any, Any, Any], said: Exchange) -> Tokens:
+    session = await provider_sign_in.exchange(
+        services.log.pool,
+        services.keys,
+        services.audit,
+        said.code,
+        second_factor=said.second_factor,
+        trusted=[name for name, provider in services.providers.items() if provider.configured.trusted],
+        address=address_of(request),
+        agent=agent_of(request),
+    )
+    return tokens_of(services, session)
+
+
+def _gone_on(services: Services, console: str, **said: str) -> Response[bytes]:
+    """Send a browser to the console; never with a token, for URLs are kept and passed on."""
+    url = f"{console}{'&' if '?' in console else '?'}{urlencode(said)}"
+    return Response(b"", status_code=302, headers={"Location": url}, cookies=[_cookie(services, "", 0)])
+
+
+def _cookie(services: Services, value: str, seconds: int) -> Cookie:
+    """Return the cookie of an attempt: for this host, no script, and what comes from another site by a link alone."""
+    secure = _is_secure(services)
+    path = "/" if secure else PROVIDERS_PATH
+    name = _cookie_name(services)
+    return Cookie(name, value=value, max_age=seconds, path=path, secure=secure, httponly=True, samesite="lax")
+
+
+def _cookie_name(services: Services) -> str:
+    # Browsers take a cookie of such a name from this very host alone, by https (RFC 6265bis, 4.1.3.2).
+    return "__Host-ledger-sign-in" if _is_secure(services) else "ledger-sign-in"
+
+
+def _is_secure(services: Services) -> bool:
+    return services.settings.public_url.startswith("https:")

@@ -1,0 +1,140 @@
+"""Signing in as whom a provider says one is: an account with that e-mail address, or nobody.
+
+Between the doors nothing is kept here but what was used up: attempts and codes travel sealed (Fernet: AES-CBC with
+HMAC), under a key of the process's secret.
+"""
+
+import base64
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final, TypeVar
+
+import msgspec
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from msgspec import Struct
+
+from infra import clock, second_factors, spent_codes, throttle, users
+from infra.access_audit import AccessAudit
+from infra.database import Connection, Pool
+from infra.keys import Keys
+from infra.ledger_keys import derived
+from infra.sessions import Session
+from infra.sign_in import SecondFactorRequired, SignInRefused, begin
+from infra.throttle import Throttled
+from infra.users import User
+from infra.whereabouts import whereabouts
+
+ATTEMPT_SECONDS_MAX: Final = 600
+CODE_SECONDS_MAX: Final = 300
+"""For so long a code can be exchanged: a second factor takes its time to be typed."""
+
+T = TypeVar("T", bound=Struct)
+
+
+class ExchangeCode(Struct, frozen=True, kw_only=True):
+    """Who came back from a provider, which has proven that they are."""
+
+    provider: str
+    email: str
+
+
+class Seal:
+    """What makes texts of structs that only this service can make, read and date."""
+
+    def __init__(self, keys: Keys) -> None:
+        """Seal with the current secret, and open what one before it has sealed."""
+        of_keys = [derived(each, "sign-in", None) for each in keys.generations]
+        self._fernet = MultiFernet([Fernet(base64.urlsafe_b64encode(key)) for key in of_keys])
+
+    def closed(self, content: Struct) -> str:
+        """Return a struct as a text."""
+        named = type(content).__name__.encode() + b" "
+        return self._fernet.encrypt_at_time(named + msgspec.json.encode(content), _second()).decode()
+
+    def opened(self, text: str, kind: type[T], *, seconds_max: int) -> T | None:
+        """Return the struct of a text that was sealed so many seconds ago at most; None for any other text."""
+        try:
+            said = self._fernet.decrypt_at_time(text.encode(), seconds_max, _second())
+        except (InvalidToken, ValueError):
+            return None
+        named, _, content = said.partition(b" ")
+        return msgspec.json.decode(content, type=kind) if named == kind.__name__.encode() else None
+
+
+async def admitted(pool: Pool, audit: AccessAudit, email: str, *, address: str) -> User:
+    """Return who has an e-mail address that a provider has verified; raise SignInRefused.
+
+    This is where somebody would be added who has no account yet, but an invitation.
+    """
+    async with pool.connection() as connection:
+        found = await users.by_email(connection, email)
+    user = found[0] if found else None
+    if user is None or not user.active:
+        audit.refuse_sign_in(user, "deactivated" if user else "unknown", address=address)
+        raise SignInRefused
+    return user
+
+
+async def needs_second_factor(pool: Pool, user: User, *, trusted: bool) -> bool:
+    """Return whether somebody has to show a second factor: who has one, unless the provider is trusted to ask."""
+    async with pool.connection() as connection:
+        return not trusted and (await second_factors.of_person(connection, user)).enabled
+
+
+async def exchange(
+    pool: Pool,
+    keys: Keys,
+    audit: AccessAudit,
+    code: str,
+    *,
+    trusted: Sequence[str],
+    address: str,
+    agent: str,
+    second_factor: str | None = None,
+) -> Session:
+    """Begin a session for a code, which is good once, with a second factor from who has one.
+
+    Raises SignInRefused, SecondFactorRequired, after which the code is still good, Throttled, LogBusy, LogUnavailable.
+    """
+    proven = Seal(keys).opened(code, ExchangeCode, seconds_max=CODE_SECONDS_MAX)
+    if proven is None:
+        audit.refuse_sign_in(None, "code", address=address)
+        raise SignInRefused
+    user = await admitted(pool, audit, proven.email, address=address)
+    required = await needs_second_factor(pool, user, trusted=proven.provider in trusted)
+    async with pool.connection() as connection:
+        if required:
+            await _show(connection, keys, audit, user, second_factor, address=address)
+        async with connection.transaction():
+            expires_at = clock.now() + timedelta(seconds=CODE_SECONDS_MAX)
+            if not await spent_codes.spend(connection, code, expires_at=expires_at):
+                audit.refuse_sign_in(user, "code used before", address=address)
+                raise SignInRefused
+            found = await users.by_email(connection, user.email)
+            if found is None:
+                raise SignInRefused
+            whence = whereabouts(address, agent)
+            return await begin(
+                connection, audit, user, found[1], whence, method=proven.provider, second_factor=required
+            )
+
+
+async def _show(
+    connection: Connection, keys: Keys, audit: AccessAudit, user: User, code: str | None, *, address: str
+) -> None:
+    """Let pass who shows their second factor; raise Throttled, or SecondFactorRequired."""
+    if code is None:
+        raise SecondFactorRequired
+    try:
+        await throttle.count(connection, keys, account=user.email, address=address)
+    except Throttled:
+        audit.refuse_sign_in(user, "throttled", address=address)
+        raise
+    if not await second_factors.passes(connection, keys.masters, user, code):
+        audit.refuse_sign_in(user, "second_factor", address=address)
+        raise SecondFactorRequired
+    await throttle.succeeded(connection, keys, account=user.email, address=address)
+
+
+def _second() -> int:
+    return int(clock.now().timestamp())
