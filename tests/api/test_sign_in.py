@@ -290,7 +290,9 @@ def test_roles(
     It is open to a program as it is to a person in that role, but for what is for people alone.
     """
     method, path = operations[operation]
-    path = re.sub(r"\{\w+_id\}", lambda _: str(uuid4()), path).format(level=0, number="000", position=1, provider="none")
+    path = re.sub(r"\{\w+_id\}", lambda _: str(uuid4()), path).format(
+        level=0, number="000", position=1, provider="none"
+    )
     callers = [(who, client, True) for who, client in people.items()]
     callers += [(who, client, operation not in FOR_PEOPLE) for who, client in programs.items()]
     for who, client, may_ask in callers:
