@@ -92,7 +92,7 @@ def scene(service: Service, admin: httpx.Client) -> Iterator[Scene]:
 
 
 def test_every_read_says_what_advertisers_see_of_it() -> None:
-    """What the role may read is a list that is tested here, one thing that is, or no secret; but for what anybody may."""
+    """What the role may read, and not anybody, is a list that is tested here, one thing that is, or no secret."""
     open_to_them = {name for name, roles in ALLOWED.items() if "advertiser" in roles and "nobody" not in roles}
     reads = {name for name in open_to_them if name.startswith(("get_", "list_", "report_", "read_", "explain_", "me"))}
     assert reads == {*LISTS, *OF_ONE, *OF_EVERYBODY}
