@@ -25,3 +25,24 @@ def test_a_viewers_clock_that_is_not_told_is_named() -> None:
     )
     told = structs.replace(case, request=structs.replace(REQUEST, geo=Geo(utcoffset=0)))
     assert [stop and stop.name for stop in map(first_stop, (case, told))] == ["viewer_time_unknown", "campaign_hours"]
+
+
+def test_hours_that_cross_midnight_belong_to_the_day_they_began_on() -> None:
+    """At one in the morning of a Tuesday it is still Monday night, for a campaign as well as for a creative."""
+    night = {"time_slots": (TimeSlot(start="22:00", end="02:00"),)}
+    named = []
+    for weekday in ("monday", "tuesday"):
+        nightly = structs.replace(CAMPAIGN, weekdays=(weekday,), timezone="UTC", **night)
+        catalogue = catalogue_of(nightly, structs.replace(CREATIVE, **night), SLOT)
+        case = Case(
+            creative_id=CREATIVE_ID,
+            creative=catalogue.creatives[CREATIVE_ID],
+            campaign=catalogue.campaigns[CAMPAIGN_ID],
+            is_advertiser_active=True,
+            request=REQUEST,
+            slot=SLOT,
+            now=datetime(2026, 3, 10, 1, tzinfo=UTC),
+        )
+        stop = first_stop(case)
+        named.append(stop and stop.name)
+    assert named == [None, "campaign_hours"]
