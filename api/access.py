@@ -11,7 +11,7 @@ from api.problems import Forbidden, Unauthenticated
 from api.services import services_of
 from domain.errors import NotFound, Refusal
 from domain.rights import Rights
-from infra import access_tokens, api_keys
+from infra import api_keys
 from infra.access_tokens import Claims
 from infra.ownership import advertiser_of
 from infra.users import Role
@@ -183,7 +183,7 @@ def _known(connection: Connection) -> Claims | Caller:
         limited = _limited(key.role, key.advertiser_ids)
         found = Caller(services.ledger_id, granted, f"key:{key.id}", key.created_by, limited)
     else:
-        said = access_tokens.verify(presented, keys=services.keys, issuer=services.issuer)
+        said = services.tokens.verified(presented)
         found = services.revocations.checked(said)
     connection.scope["known"] = found  # type: ignore[typeddict-unknown-key]  # verified once a request
     return found

@@ -54,6 +54,7 @@ from api.webhooks import WebhookController
 from domain.holds import Holds
 from infra import installation, keys, ledger_keys, settings, subject_keys
 from infra.access_audit import AccessAudit
+from infra.access_tokens import KnownTokens
 from infra.activity import activity_of
 from infra.api_keys import ApiKeys
 from infra.beacon_tokens import BeaconTokens
@@ -208,6 +209,7 @@ async def serving(url: str, found: Settings, counts: SharedCounts) -> AsyncItera
         providers = _providers(found)
         for provider in providers.values():
             stack.push_async_callback(provider.close)
+        issuer = found.public_url or ISSUER_WITHOUT_URL
         of_ledger = ledger_keys.of_ledger(secrets, ledger_id)
         try:
             yield Services(
@@ -221,13 +223,14 @@ async def serving(url: str, found: Settings, counts: SharedCounts) -> AsyncItera
                 beacon_tokens=BeaconTokens(of_ledger),
                 pseudonyms=Pseudonyms(of_ledger.viewer, days=found.viewer_key_days),
                 serving=catalogue,
+                tokens=KnownTokens(secrets, issuer=issuer),
                 revocations=revocations,
                 api_keys=api_keys,
                 audit=audit,
                 activity=activity_of(found, counts),
                 data_centres=data_centres,
                 providers=providers,
-                issuer=found.public_url or ISSUER_WITHOUT_URL,
+                issuer=issuer,
             )
         finally:
             for task in (revoking, following, stocking, telling, auditing, reading):

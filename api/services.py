@@ -8,6 +8,7 @@ from uuid import UUID
 from litestar.connection import ASGIConnection
 
 from infra.access_audit import AccessAudit
+from infra.access_tokens import KnownTokens
 from infra.activity import Activity
 from infra.api_keys import ApiKeys
 from infra.beacon_tokens import BeaconTokens
@@ -34,6 +35,7 @@ class Services(NamedTuple):
     beacon_tokens: BeaconTokens
     pseudonyms: Pseudonyms
     serving: Serving
+    tokens: KnownTokens
     revocations: Revocations
     api_keys: ApiKeys
     audit: AccessAudit

@@ -1,6 +1,7 @@
 """Access tokens: only what this service signed as one, for itself, and that is valid now."""
 
 import secrets
+from datetime import timedelta
 from typing import Final
 
 import jwt
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from infra import access_tokens, clock
-from infra.access_tokens import ACCESS_TOKEN_SECONDS, TokenRefused
+from infra.access_tokens import ACCESS_TOKEN_SECONDS, TOKENS_KNOWN_MAX, KnownTokens, TokenRefused
 from infra.keys import Keys, thumbprint
 from infra.users import ADVERTISERS_MAX, User
 from tests.infra.attacks import Forger, forged
@@ -42,12 +43,13 @@ def fresh_keys() -> Keys:
 
 KEYS: Final = fresh_keys()
 OTHER_KEYS: Final = fresh_keys()
+KNOWN: Final = KnownTokens(KEYS, issuer=ISSUER)
 PUBLIC_PEM: Final = KEYS.signing_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def verify(token: str) -> access_tokens.Claims:
-    """Verify as the service does."""
-    return access_tokens.verify(token, keys=KEYS, issuer=ISSUER)
+    """Verify as the service does, which knows tokens again."""
+    return KNOWN.verified(token)
 
 
 def issued(issuer: str = ISSUER, user: User = USER) -> str:
@@ -145,3 +147,19 @@ def test_a_longest_token_fits() -> None:
     token = issued(issuer, structs.replace(USER, role="advertiser", advertiser_ids=advertisers))
     claims = access_tokens.verify(token, keys=KEYS, issuer=issuer)
     assert (claims.iss, claims.advertisers) == (issuer, advertisers)
+
+
+def test_a_token_that_is_known_expires_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token that was verified is known again, however many came in between, and refused once its time is over."""
+    known, token = KnownTokens(KEYS, issuer=ISSUER), issued()
+    claims = known.verified(token)
+    assert known.verified(token) is claims
+    for _ in range(TOKENS_KNOWN_MAX):
+        known.verified(issued())
+    assert known.verified(token) == claims
+    expiring = FORGER.having(exp=int(clock.now().timestamp()) - 1)
+    assert known.verified(expiring).sub == USER.id
+    later = clock.now() + timedelta(seconds=6)
+    monkeypatch.setattr(clock, "now", lambda: later)
+    with pytest.raises(TokenRefused):
+        known.verified(expiring)
