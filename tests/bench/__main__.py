@@ -12,7 +12,7 @@ import psutil
 from msgspec import structs
 
 from infra import clock
-from tests.bench import http_rows, large_rows, log_rows, pacing_curves, peers, projection_rows, proof_rows
+from tests.bench import http_rows, large_rows, log_rows, pacing_curves, peers, people_rows, projection_rows, proof_rows
 from tests.bench.rounds import ROUNDS_MIN, Plan, Row
 
 ROOT: Final = Path(__file__).parents[2]
@@ -31,6 +31,7 @@ BENCHMARKS: Final[dict[str, Callable[[Plan], Iterator[Row]]]] = {
     "verification": proof_rows.verification,
     "commands": log_rows.commands,
     "commands-http": http_rows.commands,
+    "people": people_rows.people,
     "pacing": pacing_curves.curves,
     "peers": peers.peers,
 }

@@ -1,6 +1,7 @@
 """What is measured, each in processes of its own: the whole service on its own PostgreSQL, and the bare handlers."""
 
 import asyncio
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -133,19 +134,33 @@ def ledger(catalogue: Catalogue) -> Iterator[Ledger]:
 @contextmanager
 def bare() -> Iterator[int]:
     """The bare handlers, on the same server with the same options and one worker: yields the port."""
+    with _serving("tests.bench.bare:create_app", dict(os.environ), ready="/ads/v1/i/ready") as (port, _):
+        yield port
+
+
+@contextmanager
+def unchecked(ours: Ledger) -> Iterator[tuple[int, psutil.Process]]:
+    """Another worker on the same database, that checks nobody: yields the port, and the process."""
+    environment = {**ours.service.environment, "LEDGER_DATA_DIR": str(ours.service.data_dir)}
+    with _serving("tests.bench.unchecked:create_app", environment, ready="/health/ready") as (port, server):
+        (worker,) = (each for each in server.children() if "resource_tracker" not in " ".join(each.cmdline()))
+        yield port, worker
+
+
+@contextmanager
+def _serving(app: str, environment: dict[str, str], *, ready: str) -> Iterator[tuple[int, psutil.Process]]:
     port = free_port()
-    command = [
-        "tests.bench.bare:create_app" if word == "api.app:create_app" else word for word in _web("127.0.0.1", port, 1)
-    ]
-    process = subprocess.Popen(command, cwd=ROOT)
+    command = [app if word == "api.app:create_app" else word for word in _web("127.0.0.1", port, 1)]
+    # As little is written as by the service, and not here.
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = monotonic() + WAIT_SECONDS_MAX
         while monotonic() < deadline:
             with suppress(httpx.HTTPError):
-                if httpx.get(f"http://127.0.0.1:{port}/ads/v1/i/ready").status_code == 204:
+                if httpx.get(f"http://127.0.0.1:{port}{ready}").is_success:
                     break
             sleep(0.05)
-        yield port
+        yield port, psutil.Process(process.pid)
     finally:
         process.terminate()
         process.wait(30)
