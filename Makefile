@@ -37,7 +37,7 @@ test: $(READY) ## Check style, types, layers and behaviour, and that all of the 
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(PYTEST) tests/domain --cov --cov-report=
+	$(PYTEST) --dist=worksteal tests/domain --cov --cov-report=
 	$(BIN)/coverage report --fail-under=100
 	$(PYTEST) --ignore=tests/domain --ignore=tests/faults
 

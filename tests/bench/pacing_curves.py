@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from tests.bench.rounds import Plan, Row
-from tests.domain import shared_evening
-from tests.domain.flights import LEAST, Flown
-from tests.domain.scenes import HOUR, MONDAY, RECORDED, SCENES, Scene
-from tests.domain.shared_evening import MARKS, Course
+from tests.pacing import shared_evening
+from tests.pacing.flights import LEAST, Flown
+from tests.pacing.scenes import HOUR, MONDAY, RECORDED, SCENES, Scene
+from tests.pacing.shared_evening import MARKS, Course
 
 ROOT: Final = Path(__file__).parents[2]
 FOLDER: Final = ROOT / "build" / "bench"

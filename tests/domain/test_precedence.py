@@ -2,6 +2,7 @@
 
 from collections import Counter
 from hashlib import sha256
+from random import Random
 from typing import Any, Final
 from uuid import UUID
 
@@ -11,7 +12,7 @@ from msgspec import structs
 
 from domain.campaign import Active
 from domain.choosing import Snapshot
-from domain.pacing import Pace
+from domain.pacing import ALWAYS, Pace
 from domain.precedence import BY_WEIGHT_ONE_OF, choose, paced
 from domain.rotation import Tried
 from domain.slot import Slot
@@ -102,6 +103,16 @@ def test_a_pace_holds_back_as_often_as_it_says() -> None:
     snapshot = campaigns(({"priority": 1}, [1, 1]), ({}, [1]))
     held_back = paced(snapshot, {UUID(int=100): Pace(odds=2**30, urgency=1, allowance=1)})
     assert are_as(firsts(held_back), {0: 1 / 8, 1: 1 / 8, 10: 3 / 4})
+
+
+def test_each_goes_by_its_own_pace() -> None:
+    """One that is held back holds no other back; and a lineup without those whose pace changes stays as it is."""
+    snapshot = campaigns(({}, [1]), ({}, [1]))
+    never, always = Pace(odds=0, urgency=1, allowance=1), Pace(odds=ALWAYS, urgency=1, allowance=1)
+    both = paced(snapshot, {UUID(int=100): never, UUID(int=101): always})
+    random = Random(1)
+    assert {tuple(order(both, random.getrandbits(256))) for _ in range(100)} == {(10,)}
+    assert paced(snapshot, {UUID(int=999): structs.replace(always, urgency=6)}).lineups == snapshot.lineups
 
 
 @law

@@ -22,7 +22,7 @@ from domain.terms import CampaignTerms, CreativeTerms, SlotTerms
 from domain.traffic import Curve, curve, learned, openings
 from domain.values import Target, TimeSlot
 from tests.domain.catalogues import CAMPAIGN, CREATIVE, SLOT, shown
-from tests.domain.scenes import EVENING, HOUR, MONDAY, RECORDED
+from tests.pacing.scenes import EVENING, HOUR, MONDAY, RECORDED
 
 COUNT: Final = 200
 BEGINS: Final = MONDAY + 18 * HOUR + 29 * 60

@@ -12,7 +12,7 @@ from msgspec import structs
 from domain.dayparts import Hours
 from domain.pacing import Portion
 from domain.traffic import ALWAYS, WEEK_SECONDS, Shape, curve, learned, openings
-from tests.domain.flights import Flown, fly
+from tests.pacing.flights import Flown, fly
 
 HOUR: Final = 3_600
 DAY: Final = 24 * HOUR

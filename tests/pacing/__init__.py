@@ -1,0 +1,1 @@
+"""Pacing over whole flights: simulated, and with no database."""
