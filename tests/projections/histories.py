@@ -27,7 +27,9 @@ from domain.events import (
     Event,
     ImpressionRecorded,
 )
+from domain.policy import BudgetPolicy
 from domain.slot import SLOT, CreateSlot
+from domain.terms import BudgetLimit
 from infra.database import Connection
 from infra.event_log import Recorded, encode_entry, type_of
 from projections.counting import Counting, Span, apply
@@ -42,6 +44,7 @@ CAMPAIGN_IDS: Final = (UUID(int=101), UUID(int=102))
 _OTHERS: Final = {
     "advertiser": advertiser.evolve(None, stored(AdvertiserCreated)),
     "campaign": campaign.evolve(None, stored(CampaignCreated)),
+    "policy": BudgetPolicy(limits=(BudgetLimit(currency="EUR", above_micros=10**9),)),
 }
 
 

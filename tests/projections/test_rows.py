@@ -49,7 +49,7 @@ def told(life: Life) -> dict[str, Any]:
             erased = [each for each in life.recorded if isinstance(each.entry.event, PersonalDataErased)]
             fields["erased_at"] = erased[-1].entry.recorded_at if erased else None
         case "campaign":
-            fields["status"] = status_of(life.state)
+            fields |= {"status": status_of(life.state), "budget_request": life.state.asked}
         case "creative":
             fields |= {name: getattr(life.state, name) for name in ("status", "review", "denial_reason")}
     return fields
