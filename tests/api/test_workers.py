@@ -282,18 +282,29 @@ def test_a_killed_worker_loses_nothing_that_was_answered(world: World, workers_u
 
 def test_tallies_of_workers_add_up(world: World, workers_url: str) -> None:
     """Whichever worker was asked, the report has each request once, and both have told the log of theirs."""
-    at = stall(world, width=309)
-    filled = sum(len(asked(at)) for _ in range(40))
+    at = stall(world, width=309, impression_budget=1_000_000)
+    promised: Counter[int] = Counter()
+    requests = 0
+
+    def both_were_asked() -> bool:
+        nonlocal requests
+        with ThreadPoolExecutor(8) as pool:
+            for found in pool.map(lambda _: asked(at), range(40)):
+                promised.update(map(worker_of, found))
+        requests += 40
+        return len(promised) == 2
+
+    eventually(both_were_asked)
 
     def line() -> dict[str, int]:
         found = world.get("reports/delivery", slot_id=at.slot_id, group_by="slot")["items"]
         return found[0] if found else {"requests": 0}
 
-    eventually(lambda: line()["requests"] == 40)
-    assert line()["fills"] == filled == 40
+    eventually(lambda: line()["requests"] == requests)
+    assert line()["fills"] == promised.total()
     with psycopg.connect(workers_url) as connection:
         told = connection.execute(
             "SELECT DISTINCT entry ->> 'actor' FROM events WHERE type = 'requests_tallied' AND entry::text LIKE %s",
             (f"%{at.slot_id}%",),
         ).fetchall()
-    assert len(told) == 2
+    assert {actor for (actor,) in told} == {f"worker:{worker}" for worker in promised}

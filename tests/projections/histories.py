@@ -27,9 +27,8 @@ from domain.events import (
     Event,
     ImpressionRecorded,
 )
-from domain.policy import BudgetPolicy
 from domain.slot import SLOT, CreateSlot
-from domain.terms import BudgetLimit
+from domain.terms import BudgetLimit, BudgetPolicy
 from infra.database import Connection
 from infra.event_log import Recorded, encode_entry, type_of
 from projections.counting import Counting, Span, apply
