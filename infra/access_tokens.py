@@ -116,8 +116,11 @@ class KnownTokens:
         digest = sha256(token.encode(errors="surrogatepass")).digest()
         known = self._claims.get(digest)
         if known is not None:
-            if known.exp <= clock.now().timestamp() - CLOCK_DIFFERENCE_SECONDS_MAX:
+            now = clock.now().timestamp()
+            if known.exp <= now - CLOCK_DIFFERENCE_SECONDS_MAX:
                 raise TokenRefused("expired")
+            if max(known.iat, known.nbf) > now + CLOCK_DIFFERENCE_SECONDS_MAX:  # the clock was set back
+                raise TokenRefused("not yet valid")
             return known
         claims = verify(token, keys=self._keys, issuer=self._issuer)
         if len(self._claims) >= TOKENS_KNOWN_MAX:

@@ -163,3 +163,14 @@ def test_a_token_that_is_known_expires_as_well(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(clock, "now", lambda: later)
     with pytest.raises(TokenRefused):
         known.verified(expiring)
+
+
+def test_a_token_that_is_known_is_not_good_before_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the clock is set back, a token is from the future, and refused as if it had never been seen."""
+    known, token, begun = KnownTokens(KEYS, issuer=ISSUER), issued(), clock.now()
+    assert known.verified(token).sub == USER.id
+    monkeypatch.setattr(clock, "now", lambda: begun - timedelta(seconds=60))
+    with pytest.raises(TokenRefused):
+        known.verified(token)
+    monkeypatch.setattr(clock, "now", lambda: begun)
+    assert known.verified(token).sub == USER.id
