@@ -55,7 +55,7 @@ async def somebody_waits(pool: Pool) -> AsyncIterator[Connection]:
     """Yield a connection in a transaction; it is committed when another connection waits for a lock of it."""
     async with pool.connection() as connection, connection.transaction():
         yield connection
-        query = "SELECT 1 FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+        query = "SELECT 1 FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
         async with asyncio.timeout(WAIT_SECONDS_MAX):
             while await (await connection.execute(query)).fetchone() is None:
                 pass

@@ -145,7 +145,7 @@ async def test_a_password_that_changes_meanwhile_is_refused(pool: Pool, audit: A
     async with pool.connection() as connection, connection.transaction():
         await users.set_password(connection, user.ledger_id, user.id, "another long walk")
         signing_in = asyncio.create_task(attempt(pool, audit, user.email, PASSWORD))
-        waiting = "SELECT 1 FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+        waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
         async with asyncio.timeout(60):
             while await (await connection.execute(waiting)).fetchone() is None:
                 pass

@@ -116,14 +116,18 @@ class Book:
     _connection: psycopg.Connection[Any] | None = None
 
     def read(self) -> list[Entry]:
-        """Take in what the log has gained, and return it but for tallies; raise Wrong where it cannot be right."""
+        """Take in what the log has gained, and return it but for tallies and who was let in.
+
+        Raises Wrong where it cannot be right.
+        """
         found = []
         for position, version, stream, kind, text in self.rows(_READ, self.position):
             entry = _entry(position, text)
             if (entry.stream, entry.version, entry.type) != (stream, version, kind):
                 raise Wrong(f"position {position}: the columns say {stream} {version} {kind}", text)
             self._take(entry)
-            if kind != TALLIED:  # workers say that by themselves, when it is time
+            # Workers tell tallies by themselves, when it is time, and people sign in whenever a token ends.
+            if kind != TALLIED and not stream.startswith("access-"):
                 found.append(entry)
         return found
 
@@ -142,6 +146,10 @@ class Book:
     def of(self, kind: str, thing_id: str) -> Thing:
         """Return an advertiser, campaign, creative or slot."""
         return self.things[f"{kind}-{thing_id}"]
+
+    def kinds(self) -> set[str]:
+        """Return what was delivered of any decision: impressions, views, clicks."""
+        return {kind for kinds in self.delivered.values() for kind in kinds}
 
     def creatives_of(self, campaigns: Iterable[str]) -> Iterator[tuple[str, Thing]]:
         """Yield the creatives of campaigns."""

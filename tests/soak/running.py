@@ -20,6 +20,7 @@ from tests.soak.wall_clock import WallClock
 
 STEPS_PER_PLAY: Final = 50
 PLAYS_PER_ROUND: Final = 20
+SHORT_TURNS_MAX: Final = 8
 SHORT_STEPS_PER_PLAY: Final = 25
 SHORT_PLAYS: Final = 6
 TELL_EVERY_SECONDS: Final = 60.0
@@ -63,13 +64,19 @@ def a_machine(stage: Stage, disturbances: Sequence[str]) -> type[Machine]:
 
 
 def take_few(machine: type[Machine], *, seed: int) -> None:
-    """Take the steps of the short form; in the middle of it one node is killed, and the other ended."""
+    """Take the steps of the short form; in the middle of it one node is killed, and the other ended.
+
+    It goes on until deliveries of every kind were seen, for a few turns at most.
+    """
     _take(machine, plays=SHORT_PLAYS // 2, steps=SHORT_STEPS_PER_PLAY, seed_=seed)
     nodes = machine.stage.nodes
     nodes.services[0].kill()
     nodes.services[1].stop()
     nodes.start()
-    _take(machine, plays=SHORT_PLAYS // 2, steps=SHORT_STEPS_PER_PLAY, seed_=seed + 1)
+    for turn in range(1, SHORT_TURNS_MAX):
+        _take(machine, plays=SHORT_PLAYS // 2, steps=SHORT_STEPS_PER_PLAY, seed_=seed + turn)
+        if machine.stage.book.kinds() >= {"impression", "view", "click"}:
+            return
 
 
 def _take_many(machine: type[Machine], steps: int, seed: int, *, shrinks: bool) -> None:
