@@ -39,13 +39,10 @@ Line = Annotated[str, Meta(max_length=500, pattern=ONE_LINE)]
 ShortText = Annotated[str, Meta(min_length=1, max_length=100, pattern=ONE_LINE)]
 LongText = Annotated[str, Meta(max_length=5_000, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$")]
 Markup = Annotated[str, Meta(min_length=1, max_length=30_000, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$")]
-Email = Annotated[
-    str,
-    Meta(
-        max_length=254,
-        pattern=r"^[^@\s\x00-\x1f\x7f-\x9f]+@[^@\s\x00-\x1f\x7f-\x9f]+\.[^@\s\x00-\x1f\x7f-\x9f]+$(?!\n)",
-    ),
-]
+_OF_EMAIL: Final = r"[^@\s\x00-\x1f\x7f-\x9f,;:<>()\[\]\"\\]+"
+"""Without what quoted names, groups and lists are made of (RFC 5322, 3.4): no address may lead to another as well."""
+
+Email = Annotated[str, Meta(max_length=254, pattern=rf"^{_OF_EMAIL}@{_OF_EMAIL}\.{_OF_EMAIL}$(?!\n)")]
 Phone = Annotated[str, Meta(max_length=40, pattern=r"^[0-9+(][0-9 ()./+-]*$(?!\n)")]
 Contact = Annotated[
     str,

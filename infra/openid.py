@@ -220,7 +220,8 @@ class Provider:
                     metadata = msgspec.convert(said, Metadata)
                 except msgspec.ValidationError as error:
                     raise ProviderUnavailable from error
-                endpoints = (metadata.authorization_endpoint, metadata.token_endpoint, metadata.jwks_uri)
+                endpoints = [metadata.authorization_endpoint, metadata.token_endpoint, metadata.jwks_uri]
+                endpoints += [metadata.userinfo_endpoint] if metadata.userinfo_endpoint else []
                 if metadata.issuer != self.configured.issuer or not all(map(is_safe_url, endpoints)):
                     raise ProviderUnavailable
                 self._metadata = metadata, monotonic()

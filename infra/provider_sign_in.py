@@ -52,8 +52,14 @@ class Seal:
         return self._fernet.encrypt_at_time(named + msgspec.json.encode(content), _second()).decode()
 
     def opened(self, text: str, kind: type[T], *, seconds_max: int) -> T | None:
-        """Return the struct of a text that was sealed so many seconds ago at most; None for any other text."""
+        """Return the struct of a text that was sealed so many seconds ago at most; None for any other text.
+
+        Fernet passes over what is no base64, so that one seal would have many texts, each of them new where texts are
+        good once.
+        """
         try:
+            if base64.urlsafe_b64encode(base64.urlsafe_b64decode(text)).decode() != text:
+                return None
             said = self._fernet.decrypt_at_time(text.encode(), seconds_max, _second())
         except (InvalidToken, ValueError):
             return None

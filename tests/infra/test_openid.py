@@ -74,6 +74,8 @@ def test_only_what_was_sealed_is_opened(monkeypatch: pytest.MonkeyPatch) -> None
     assert rotated.opened(sealed, Attempt, seconds_max=60) == ATTEMPT
     assert rotated.opened(sealed, ExchangeCode, seconds_max=60) is None
     assert Seal(keys(b"2" * 32)).opened(sealed, Attempt, seconds_max=60) is None
+    for other in (f"{sealed}=", f"{sealed}A", f"!{sealed}", f"{sealed[:9]} {sealed[9:]}", sealed.rstrip("=") + "\n"):
+        assert rotated.opened(other, Attempt, seconds_max=60) is None
     for other in ("", "x", sealed[:-1], sealed.swapcase(), "\xe9"):
         assert rotated.opened(other, Attempt, seconds_max=60) is None
     later = clock.now() + timedelta(seconds=62)

@@ -61,7 +61,11 @@ async def test_an_address_belongs_to_one_account_of_the_installation(pool: Pool)
 
 
 @pytest.mark.parametrize(
-    "email", ["", "nobody", "@example.com", "a@b", "a b@example.com", "a\x00@example.com", "\ud800@example.com"]
+    "email",
+    [
+        *("", "nobody", "@example.com", "a@b", "a b@example.com", "a\x00@example.com", "\ud800@example.com"),
+        *("x,y@example.com", "x<y@example.com", '"x"@example.com', "x;y@example.com", "(x)y@example.com"),
+    ],
 )
 async def test_what_is_no_address_is_refused_and_finds_nobody(pool: Pool, email: str) -> None:
     """A text that is no e-mail address makes no account and is looked up without an error."""
