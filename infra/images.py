@@ -115,13 +115,19 @@ def _encoded(image: Image.Image) -> tuple[int, int, bytes]:
 
 
 def _frames(image: Image.Image) -> Iterator[tuple[Image.Image, float]]:
-    """Yield the frames of an animation, each with the milliseconds for which it is shown; raise ImageTooLarge."""
+    """Yield the frames of an animation, each with the milliseconds for which it is shown.
+
+    Raises ImageTooLarge, or ImageMalformed for a frame that reaches beyond the image, which the decoder would enlarge.
+    """
+    size = image.size
     allowed = min(FRAMES_MAX, PIXELS_OF_ALL_FRAMES_MAX // (image.width * image.height))
     for number, frame in enumerate(ImageSequence.Iterator(image)):
         if number >= allowed:
             raise ImageTooLarge(
                 f"An animation has at most {FRAMES_MAX} frames, and {PIXELS_OF_ALL_FRAMES_MAX:,} pixels in all of them."
             )
+        if frame.size != size:
+            raise ImageMalformed("A frame of the animation is larger than the image.")
         still = frame.copy()
         still.info = _transparency(frame)
         yield still, frame.info.get("duration", 0)

@@ -6,7 +6,7 @@ from typing import Any, Final
 from zlib import compress
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageChops, ImageCms, ImageDraw, ImageSequence, ImageStat, PngImagePlugin
 
@@ -227,6 +227,7 @@ def test_an_image_is_what_it_is_said_to_be(format_: str) -> None:
 
 @settings(law)
 @given(format_=st.sampled_from([*FORMATS]), harm=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1))
+@example(format_="GIF", harm=[(0.625, 1)])  # makes a frame larger than the image
 def test_harm_is_refused_or_does_none(format_: str, harm: list[tuple[float, int]]) -> None:
     """Whatever befalls a file, it is an image of the kind that its name says, or refused."""
     content = bytearray(animated(film(12, 2), format_) if format_ != "JPEG" else encoded(arrow(), format_))
