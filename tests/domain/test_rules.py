@@ -42,3 +42,14 @@ def test_hours_that_cross_midnight_belong_to_the_day_they_began_on() -> None:
         stop = first_stop(case_of(nightly, structs.replace(CREATIVE, **night), datetime(2026, 3, 10, 1, tzinfo=UTC)))
         named.append(stop and stop.name)
     assert named == [None, "campaign_hours"]
+
+
+def test_hours_that_cross_midnight_need_the_day_they_begin_on() -> None:
+    """At eleven in the evening of a Monday a night of Mondays has begun, and one of Sundays is over."""
+    night = {"time_slots": (TimeSlot(start="22:00", end="02:00"),)}
+    named = []
+    for weekday in ("monday", "sunday"):
+        nightly = structs.replace(CAMPAIGN, weekdays=(weekday,), timezone="UTC", **night)
+        stop = first_stop(case_of(nightly, structs.replace(CREATIVE, **night), datetime(2026, 3, 9, 23, tzinfo=UTC)))
+        named.append(stop and stop.name)
+    assert named == [None, "campaign_hours"]
