@@ -118,3 +118,19 @@ def test_a_page_is_told_which_click_led_to_it(url: str) -> None:
     assert told.pop("ledger_click") == [str(DECISION_ID)]
     assert told == parse_qs(before.query, keep_blank_values=True)
     assert after._replace(query="") == before._replace(query="")
+
+
+def test_a_report_after_a_valid_one_adds_nothing() -> None:
+    """An invalid report does not keep a valid one after it from counting; once one counted, nothing more is."""
+    known: list[ConversionRecorded] = []
+    for invalid, recorded in (
+        ("invalid:crawler", 1),
+        ("invalid:prefetch", 1),
+        (None, 2),
+        (None, 2),
+        ("invalid:crawler", 2),
+    ):
+        event = convert(structs.replace(REPORTED, invalid=invalid), click(), known, window=DAY, now=NOW)
+        known += [] if event is None else [event]
+        assert len(known) == recorded
+    assert [event.billed for event in known] == [False, True]

@@ -113,7 +113,8 @@ def test_what_was_confirmed_is_used_up() -> None:
     holds = stocked(STOCK_IMPRESSIONS_MIN)
     takes(holds, FIRST)
     holds.confirm(FIRST)
-    assert holds.wants(1.0) == []
+    asked = [holds.wants(at) for at in (1.0, HOLD_SECONDS + CLOCKS_SECONDS)]
+    assert (asked, holds.held(CAMPAIGN_ID)) == ([[], [want(1, offers=STOCK_IMPRESSIONS_MIN - 1)]], 0)
 
 
 def test_what_another_worker_confirmed_is_asked_about() -> None:
@@ -147,8 +148,7 @@ def test_what_expired_is_free_when_the_ledger_says_so() -> None:
     for left, free in ((1, True), (0, False)):
         holds = stocked(1)
         takes(holds, FIRST)
-        assert holds.wants(over - 0.1) == [want(STOCK_IMPRESSIONS_MIN)]
-        assert holds.held(CAMPAIGN_ID) == 1
+        assert (holds.wants(over - 0.1), holds.held(CAMPAIGN_ID)) == ([want(STOCK_IMPRESSIONS_MIN)], 1)
         assert holds.wants(over) == [want(STOCK_IMPRESSIONS_MIN)]
         assert holds.held(CAMPAIGN_ID) == 0
         assert not takes(holds, SECOND, at=over)

@@ -274,3 +274,28 @@ def test_what_is_not_there_is_not_proved() -> None:
         merkle.node_in_tile(bytes(3 * HASH_BYTES), Node(1, 1))
     assert not merkle.verify_consistency(9, 8, [], EMPTY_ROOT, EMPTY_ROOT)
     assert Tile(0, 0, b"").hashes == b""
+
+
+def test_a_proof_has_as_many_hashes_as_it_needs() -> None:
+    """A proof with a hash too many or too few, or of a leaf past the end, shows nothing."""
+    leaves = leaves_of(7)
+    root, before = by_the_book(leaves), by_the_book(leaves[:3])
+    inclusion, consistency = (
+        merkle.resolved(path, reader(leaves)) for path in (merkle.inclusion_path(3, 7), merkle.consistency_path(3, 7))
+    )
+    assert merkle.verify_inclusion(leaves[3], 3, 7, inclusion, root)
+    assert not merkle.verify_inclusion(leaves[3], 7, 7, inclusion, root)
+    assert merkle.verify_consistency(3, 7, consistency, before, root)
+    for bent in (lambda proof: [*proof, root], lambda proof: proof[:-1], lambda _proof: []):
+        assert not merkle.verify_inclusion(leaves[3], 3, 7, bent(inclusion), root)
+        assert not merkle.verify_consistency(3, 7, bent(consistency), before, root)
+
+
+def test_a_node_is_in_its_tile() -> None:
+    """The leaves of a node high in a tile are hashed from it; the 256th leaf opens a second tile, and a level."""
+    leaves = leaves_of(300)
+    _, tiles = merkle.extended(EMPTY_EDGE, b"".join(leaves))
+    stored = {tile[:2]: tile.hashes for tile in tiles}
+    for node, place in ((Node(3, 5), (0, 0)), (Node(0, 256), (0, 1)), (Node(8, 0), (1, 0))):
+        assert merkle.tile_of(node) == place
+        assert merkle.node_in_tile(stored[place], node) == reader(leaves)(node)

@@ -130,3 +130,10 @@ def test_clicks_are_expected_and_a_price_paid_once_is_not_spread() -> None:
     assert (clicked.each, clicked.delivered) == (500, 450_000)
     flat = structs.replace(per_click, pricing=Pricing(model="flat", price_micros=10**6))
     assert portions_of(flat, Delivered(), **span) == []
+
+
+def test_what_falls_into_no_opening_is_due_at_its_end() -> None:
+    """A portion of hours in which the campaign is never shown has no curve: nothing is due before its end, then all."""
+    mornings = curve(FLAT, openings([MORNINGS], 0))
+    night = structs.replace(portion(1_000), since=MONDAY, until=MONDAY + 6 * HOUR)
+    assert [target(night, mornings, MONDAY + hour * HOUR) for hour in (0, 3, 6)] == [0, 0, 1_000]

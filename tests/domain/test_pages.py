@@ -213,3 +213,33 @@ def test_an_earlier_priority_anywhere_keeps_a_roadblock_out() -> None:
         seats = filled(page_of(snapshot, (OTHER_SLOT_ID, 1), (SLOT_ID, 1)), 1)
         assert all(seat.candidate.campaign.roadblock for seat in seats) == blocked
         assert len(seats) == (2 if blocked else 1)
+
+
+def test_what_cannot_be_promised_leaves_its_place_to_others() -> None:
+    """Whoever is drawn first but has nothing left is passed over; a place stays empty when nobody is willing."""
+    snapshot = snapshot_of(({"priority": 1}, [FOR_ALL]), ({"priority": 2}, [FOR_ALL]))
+    page, first, both = page_of(snapshot, (SLOT_ID, 2)), UUID(int=100), frozenset(UUID(int=each) for each in (100, 101))
+    assert [seat.candidate.campaign.priority for seat in filled(page, 1)] == [1, 2]
+    assert [seat.candidate.campaign.priority for seat in filled(page, 1, unwilling=frozenset({first}))] == [2]
+    assert filled(page, 1, unwilling=both) == []
+
+
+def test_competitors_are_kept_apart() -> None:
+    """Of two campaigns that share a group in any case one is shown; a third beside it, and its own creatives."""
+    rivals: list[tuple[dict[str, Any], list[ContentRating]]] = [
+        ({"competitive_exclusion": ("Cars",)}, [FOR_ALL, FOR_ALL]),
+        ({"competitive_exclusion": ("cars", "food"), "priority": 4}, [FOR_ALL]),
+        ({"competitive_exclusion": ("shoes",), "priority": 5}, [FOR_ALL]),
+    ]
+    seats = filled(page_of(snapshot_of(*rivals), (SLOT_ID, 2), (OTHER_SLOT_ID, 2)), 1)
+    assert [(seat.number, seat.candidate.campaign_id.int) for seat in seats] == [(0, 100), (0, 100), (1, 102)]
+
+
+def test_a_roadblock_is_shown_rather_than_nothing() -> None:
+    """Where those before it cannot be promised, a roadblock takes the page, unless it has too little for all of it."""
+    first, road = ({"priority": 1}, [FOR_ALL]), ({"roadblock": True, "priority": 2}, [FOR_ALL, FOR_ALL])
+    for places, shown_ones in ((2, 2), (3, 0)):
+        page = page_of(snapshot_of(first, road), (SLOT_ID, places))
+        for seed in range(5):
+            seats = filled(page, seed, unwilling=frozenset({UUID(int=100)}))
+            assert [seat.candidate.campaign.roadblock for seat in seats] == [True] * shown_ones

@@ -1,10 +1,13 @@
 """The snapshot: what it knows beside what can be shown, such as caps and who has to be asked before a promise."""
 
+from uuid import UUID
+
 from msgspec import structs
 
 from domain.advertiser import Advertiser
 from domain.choosing import index, of_subjects
 from domain.frequency import Cap
+from domain.slot import Slot
 from domain.terms import AdvertiserTerms
 from domain.values import CapWindow
 from tests.domain.catalogues import (
@@ -14,8 +17,10 @@ from tests.domain.catalogues import (
     CREATIVE,
     CREATIVE_ID,
     OTHER_SLOT_ID,
+    SLOT,
     SLOT_ID,
     catalogue_of,
+    shown,
 )
 
 
@@ -47,3 +52,32 @@ def test_the_campaigns_of_an_advertiser_with_funds_are_limited() -> None:
             advertisers={ADVERTISER_ID: advertiser},
         )
         assert snapshot.limited == limited
+
+
+def test_slots_that_take_the_same_share_a_lineup() -> None:
+    """What fits is found once for all slots that take the same; one that is for another audience has its own."""
+    for rating, shared in (("mature", True), ("over_12", False)):
+        other = structs.replace(SLOT, name="Sports", max_rating=rating)
+        catalogue = structs.replace(catalogue_of(), slots={SLOT_ID: Slot(terms=SLOT), OTHER_SLOT_ID: Slot(terms=other)})
+        lineups = catalogue.snapshot().lineups
+        assert (lineups[SLOT_ID] is lineups[OTHER_SLOT_ID]) == shared
+        assert lineups[OTHER_SLOT_ID].candidates == lineups[SLOT_ID].candidates
+
+
+def test_pictures_accompany_a_campaigns_films() -> None:
+    """Pictures and documents are companions of video and audio of their own campaign, and of no other."""
+    film, picture, text, foreign = (UUID(int=number) for number in range(4))
+    other = UUID(int=999)
+    terms = {
+        film: structs.replace(CREATIVE, media_type="video"),
+        picture: CREATIVE,
+        text: structs.replace(CREATIVE, media_type="text"),
+        foreign: structs.replace(CREATIVE, campaign_id=other),
+    }
+    catalogue = catalogue_of()
+    campaigns = catalogue.campaigns | {other: catalogue.campaigns[CAMPAIGN_ID]}
+    for kept, companions in ((terms, {CAMPAIGN_ID: [picture]}), ({film: terms[film]}, {}), ({picture: CREATIVE}, {})):
+        creatives = {creative_id: shown(creative) for creative_id, creative in kept.items()}
+        snapshot = structs.replace(catalogue, campaigns=campaigns, creatives=creatives).snapshot()
+        found = {campaign_id: [each.creative_id for each in of] for campaign_id, of in snapshot.companions.items()}
+        assert found == companions

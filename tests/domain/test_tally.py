@@ -60,3 +60,15 @@ def test_an_event_is_not_larger_than_the_log_takes() -> None:
     assert any(line.country is None for event in events for line in event.lines)
     longest = max(len(encode_entry(recorded_at(1, "requests-1", 1, event).entry)) for event in events)
     assert ENTRY_BYTES_MAX / 2 < longest < ENTRY_BYTES_MAX
+
+
+def test_what_is_full_has_no_reason_and_what_is_empty_no_fill() -> None:
+    """A placement that got all it asked for is counted as filled alone, one that got nothing under its reason alone."""
+    counting = Tally()
+    counting.add(SLOT, "CN", second=0, asked=2, filled=2, reason=None)
+    counting.add(SLOT, "DE", second=0, asked=3, filled=0, reason="paced")
+    (event,) = counting.take()
+    assert {line.country: (line.fills, line.no_fill) for line in event.lines} == {
+        "CN": (2, {}),
+        "DE": (0, {"paced": 3}),
+    }
