@@ -25,7 +25,7 @@ DELIVERIES: Final = (
 )
 
 GROUPED_IN_MEMORY: Final = "64MB"
-"""What PostgreSQL takes to group a range of 200,000 deliveries without files, twice that for hashes."""
+"""What PostgreSQL takes to group a range of deliveries without files, twice that for hashes."""
 
 log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
@@ -141,8 +141,8 @@ def tag(kind: type[Event]) -> str:
 class Cut(NamedTuple):
     """What is left out of the text of an event, so that more of them are the same: from one name up to another.
 
-    So is the basis of a decision, which stands last. `safe` tells that nothing is left out that counts: from the texts
-    before the cut, from its beginning on (`onwards`), and behind it (`behind`), there up to the basis (`rest`).
+    So is the basis of a decision, which stands last. `safe` tells that nothing is left out that counts: from the bytes
+    before the cut, from the gap that it leaves, and from the rest behind it, up to the basis.
     """
 
     start: str
@@ -151,39 +151,42 @@ class Cut(NamedTuple):
 
 
 # Many deliveries are the same text but for what does not count, so that they are grouped as they are, and each group is
-# parsed once: twice as fast as parsing every entry. A text of another form than the writer's is parsed by itself
-# (`whole`), and counts as well. No text within an entry contains a name: a quotation mark is written \" there.
+# parsed once: twice as fast as parsing every entry. They are divided as bytes, where no character has to be told from
+# the next. A text of another form than the writer's is parsed by itself (`whole`), and counts as well. No text within
+# an entry contains a name: a quotation mark is written \" there.
 _TEXTS: Final = """
-    SELECT position, recorded_at,
-        CASE WHEN occurred LIKE '%%Z' THEN left(occurred, 13)
-            WHEN occurred <> '' THEN occurred ELSE entry::json ->> 'occurred_at' END COLLATE "C" AS occurred,
-        before COLLATE "C" AS before, rest COLLATE "C" AS rest,
-        CASE WHEN {safe} AND CASE WHEN rest = behind THEN rest LIKE '%%}}' ELSE strpos(rest, '}') = 0 END
-            THEN NULL ELSE entry::json ->> 'event' END COLLATE "C" AS whole
+    SELECT position, recorded_at, before, rest,
+        CASE WHEN is_utc THEN substr(stored, occurred, 13)
+            ELSE convert_to(entry ->> 'occurred_at', 'UTF8') END AS occurred,
+        CASE WHEN start > 0 AND stop > start AND {safe}
+                AND CASE basis WHEN 0 THEN rest LIKE '%%}}' ELSE position('}'::bytea IN rest) = 0 END
+            THEN NULL ELSE entry ->> 'event' END AS whole
     FROM (
-        SELECT position, recorded_at, entry, occurred, before, onwards, behind,
-            split_part(behind, ',"basis":{', 1) AS rest
+        SELECT *,
+            substr(event, 1, greatest(start - 1, 0)) AS before,
+            substr(event, start + {start_length}, greatest(stop - start - {start_length}, 0)) AS gap,
+            CASE basis WHEN 0 THEN substr(event, stop + {end_length})
+                ELSE substr(event, stop + {end_length}, greatest(basis - stop - {end_length}, 0)) END AS rest
         FROM (
-            SELECT *, split_part(onwards, '{end}', 2) AS behind
+            SELECT *,
+                position('{start}'::bytea IN event) AS start,
+                position('{end}'::bytea IN event) AS stop,
+                position(',"basis":{'::bytea IN event) AS basis
             FROM (
-                SELECT position, recorded_at, entry,
-                    split_part(split_part(entry, '"occurred_at":"', 2), '"', 1) AS occurred,
-                    split_part(event, '{start}', 1) AS before,
-                    split_part(event, '{start}', 2) AS onwards
+                SELECT *,
+                    position('"occurred_at":"'::bytea IN stored) + length('"occurred_at":"') AS occurred,
+                    position('Z","recorded_at":"'::bytea IN stored) > 0 AS is_utc,
+                    substr(stored, position('"event":'::bytea IN stored) + length('"event":')) AS event
                 FROM (
-                    SELECT position, recorded_at, entry, split_part(entry, '"event":', 2) AS event
-                    FROM (
-                        SELECT position, recorded_at, entry::text AS entry FROM events
-                        WHERE ledger_id = %(ledger_id)s AND position > %(after)s AND position <= %(until)s
-                            AND type IN ({types}) {conditions}
-                        OFFSET 0
-                    ) AS stored
+                    SELECT position, recorded_at, entry, convert_to(entry::text, 'UTF8') AS stored FROM events
+                    WHERE ledger_id = %(ledger_id)s AND position > %(after)s AND position <= %(until)s
+                        AND type IN ({types}) {conditions}
                     OFFSET 0
-                ) AS opened
+                ) AS texts
                 OFFSET 0
-            ) AS begun
+            ) AS opened
             OFFSET 0
-        ) AS divided
+        ) AS found
         OFFSET 0
     ) AS parts
 """
@@ -210,7 +213,10 @@ _COUNTED: Final = """
     ) AS grouped,
         json_to_record(
             coalesce(
-                whole, before || '{end}' || CASE WHEN rest LIKE '%%}}}}' THEN left(rest, -1) ELSE rest || '}}' END
+                whole,
+                convert_from(before || '{end}', 'UTF8')
+                    || CASE WHEN rest LIKE '%%}}}}' THEN left(convert_from(rest, 'UTF8'), -1)
+                        ELSE convert_from(rest, 'UTF8') || '}}' END
             )::json
         ) AS event (type text, {fields}, price_micros bigint, billed boolean,
             value_micros bigint)
@@ -242,13 +248,14 @@ def counted(
     """Return the statement that counts the deliveries of a range, for the parameters of `parameters`.
 
     `text_by` is what deliveries are grouped by before they are parsed, made of `position`, `recorded_at` and `occurred`
-    (that hour, as `YYYY-MM-DDTHH`, or the exact time). `fields` are those that are parsed, and their types. `by` is
-    what a group has: as many columns as `columns` says are what it is grouped by, and the others are sums. What does
-    not fulfil `counts` is no impression, view or click.
+    (the bytes of its hour, `YYYY-MM-DDTHH`, or of the exact time). `fields` are those that are parsed, and their types.
+    `by` is what a group has: as many columns as `columns` says are what it is grouped by, and the others are sums. What
+    does not fulfil `counts` is no impression, view or click.
     """
     types = ", ".join(f"'{tag(kind)}'" for kind in DELIVERIES)
     texts = _TEXTS
-    for name, text in {**cut._asdict(), "types": types, "conditions": conditions(span, key)}.items():
+    lengths = {"start_length": str(len(cut.start)), "end_length": str(len(cut.end))}
+    for name, text in {**cut._asdict(), **lengths, "types": types, "conditions": conditions(span, key)}.items():
         texts = texts.replace(f"{{{name}}}", text)
     return _COUNTED.format(
         by=by,

@@ -130,15 +130,16 @@ _COLUMNS: Final = (*_KEY, "currency", "reason", *("impressions", "views", "click
 _CUT: Final = Cut(
     '"viewer":',
     '"currency":',
-    """strpos(onwards, ':') = octet_length(onwards) - octet_length(behind)
-            AND rest LIKE '%%"price_micros":%%"billed":%%"reason":%%'""",
+    """position(':'::bytea IN gap) = 0 AND rest LIKE '%%"price_micros":%%"billed":%%"reason":%%'""",
 )
 _FIELDS: Final = """
     campaign_id uuid, creative_id uuid, advertiser_id uuid, slot_id uuid, country text, region text, city text,
     currency text, reason text
 """
 _BY: Final = """
-    date_trunc('hour', (occurred || CASE WHEN length(occurred) = 13 THEN ':00Z' ELSE '' END)::timestamptz) AS hour,
+    date_trunc(
+        'hour', (convert_from(occurred, 'UTF8') || CASE length(occurred) WHEN 13 THEN ':00Z' ELSE '' END)::timestamptz
+    ) AS hour,
     campaign_id, creative_id, advertiser_id, slot_id,
     coalesce(country, '') AS country, coalesce(region, '') AS region, coalesce(city, '') AS city, currency,
     coalesce(reason, '') AS reason
