@@ -35,6 +35,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadedMotoServer]:
     }.items():
         monkeypatch.setenv(name, value)
     httpx.put(f"http://{host}:{port}/{BUCKET}").raise_for_status()
+    monkeypatch.delenv("SSL_CERT_DIR")  # the client of buckets wants to trust somebody
     media._bucket.cache_clear()  # noqa: SLF001  another server than that of the test before
     yield server
     server.stop()
