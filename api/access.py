@@ -13,12 +13,13 @@ from domain.errors import NotFound, Refusal
 from domain.rights import Rights
 from infra import api_keys
 from infra.access_tokens import Claims
+from infra.database import look_at
 from infra.ownership import advertiser_of
 from infra.users import Role
 
 Connection = ASGIConnection[Any, Any, Any, Any]
 Permission = Literal[
-    "read", "read_own", "contact", "draft", "change", "manage", "review", "spend", "administer", "audit"
+    "read", "read_own", "contact", "draft", "change", "manage", "review", "spend", "administer", "audit", "operate"
 ]
 
 
@@ -43,13 +44,14 @@ class ScopesUnfit(Refusal):
 
 
 ROLES: Final[Mapping[Role, frozenset[Permission]]] = {
-    "admin": frozenset(get_args(Permission)),
+    "admin": frozenset(get_args(Permission)) - {"operate"},
     "manager": frozenset({"read", "contact", "draft", "change", "manage"}),
     "reviewer": frozenset({"read", "review"}),
     "finance": frozenset({"read", "contact", "change", "spend"}),
     "viewer": frozenset({"read"}),
     "auditor": frozenset({"read", "audit"}),
     "advertiser": frozenset({"read_own", "contact", "draft", "change"}),
+    "operator": frozenset({"operate"}),
 }
 """What each role may do, and nothing else.
 
@@ -126,6 +128,17 @@ async def _let_in(connection: Connection, *permissions: Permission) -> None:
                 raise NotFound(thing, value)
 
 
+async def may_operate(connection: Connection, _handler: BaseRouteHandler) -> None:
+    """Let those in who run the installation."""
+    await _let_in(connection, "operate")
+
+
+async def may_found(connection: Connection, _handler: BaseRouteHandler) -> None:
+    """Let those in who may begin an organisation: operators and, unless that is switched off, everybody."""
+    if not services_of(connection).settings.self_sign_up:
+        await _let_in(connection, "operate")
+
+
 def reads_contacts(caller: Caller) -> bool:
     """Tell whether somebody may read how people are reached; to others it is shown as the log has it, encrypted."""
     return "contact" in caller.granted
@@ -172,20 +185,20 @@ def claims_of(connection: Connection) -> Claims:
 def _known(connection: Connection) -> Claims | Caller:
     known = connection.scope.get("known")
     if isinstance(known, Claims | Caller):
+        look_at(known.ledger)
         return known
     services, presented = services_of(connection), bearer(connection)
     found: Claims | Caller
     if presented.startswith(api_keys.PREFIX):
-        key = services.api_keys.known(presented)
-        if key is None:
-            raise Unauthenticated
+        ledger, key = services.ledgers.of_api_key(presented)
         granted = ROLES[key.role] if key.scopes is None else ROLES[key.role] & key.scopes
         limited = _limited(key.role, key.advertiser_ids)
-        found = Caller(services.ledger_id, granted, f"key:{key.id}", key.created_by, limited)
+        found = Caller(ledger.id, granted, f"key:{key.id}", key.created_by, limited)
     else:
         said = services.tokens.verified(presented)
         found = services.revocations.checked(said)
     connection.scope["known"] = found  # type: ignore[typeddict-unknown-key]  # verified once a request
+    look_at(found.ledger)
     return found
 
 

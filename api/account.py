@@ -102,7 +102,7 @@ class AccountController(Controller):
         """List where one is signed in, the last used first; addresses are networks, programs are families."""
         claims = claims_of(request)
         async with services.log.pool.connection() as connection:
-            found = await sessions.of_person(connection, claims.ledger, claims.sub)
+            found = await sessions.of_person(connection, claims.sub)
         return [structs.replace(each, current=each.id == claims.sid) for each in found]
 
     @delete("/sessions/{session_id:uuid}", operation_id="end_session", responses=problems.READING_ONE)
@@ -113,7 +113,7 @@ class AccountController(Controller):
         claims = claims_of(request)
         async with services.log.pool.connection() as connection:
             async with connection.transaction():
-                await sessions.end_one(connection, claims.ledger, claims.sub, session_id)
+                await sessions.end_one(connection, claims.sub, session_id)
                 event = SessionsEnded(session_id=session_id, reason="ended_by_owner")
                 await audited.record(request, claims.sub, event)
             await services.revocations.refresh(connection)
@@ -124,6 +124,6 @@ class AccountController(Controller):
         claims = claims_of(request)
         async with services.log.pool.connection() as connection:
             async with connection.transaction():
-                if await sessions.end_others(connection, claims.ledger, claims.sub, kept=claims.sid):
+                if await sessions.end_others(connection, claims.sub, kept=claims.sid):
                     await audited.record(request, claims.sub, SessionsEnded(reason="ended_by_owner"))
             await services.revocations.refresh(connection)

@@ -151,7 +151,7 @@ class AdvertiserController(Controller):
         """
         await lists.show(services, ledger_id, READ_MODEL, advertiser_id, None)
         base_url = services.settings.public_url or str(request.base_url).rstrip("/")
-        token = services.beacon_tokens.sign_advertiser(advertiser_id)
+        token = services.ledgers.of(ledger_id).beacon_tokens.sign_advertiser(advertiser_id)
         return ConversionUrl(conversion_url=f"{base_url}{CONVERSION_PATH}{token}")
 
 

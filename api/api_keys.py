@@ -18,14 +18,14 @@ from domain.access import ApiKeyIssued, ApiKeyRevoked
 from infra import api_keys
 from infra.api_keys import ApiKey
 from infra.ownership import check_known
-from infra.users import Role
+from infra.users import MemberRole
 
 
 class NewApiKey(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a key is for, what it may do, and until when; with `scopes` only these of what its role may."""
 
     name: Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
-    role: Role
+    role: MemberRole
     expires_at: Annotated[datetime, Meta(tz=True)] | None = None
     advertiser_ids: AdvertiserIds = ()
     scopes: Annotated[tuple[Permission, ...], Meta(min_length=1, max_length=len(get_args(Permission)))] | None = None
@@ -78,7 +78,7 @@ class ApiKeyController(Controller):
                     scopes=made.scopes,
                 )
                 await record(request, made.id, issued)
-            await services.api_keys.refresh(connection)
+            await services.ledgers.of(claims.ledger).api_keys.refresh(connection)
         return IssuedApiKey(id=made.id, key=key)
 
     @delete("/{key_id:uuid}", operation_id="revoke_api_key", responses=problems.READING_ONE)
@@ -94,4 +94,4 @@ class ApiKeyController(Controller):
             async with connection.transaction():
                 await api_keys.revoke(connection, ledger_id, key_id)
                 await record(request, key_id, ApiKeyRevoked())
-            await services.api_keys.refresh(connection)
+            await services.ledgers.of(ledger_id).api_keys.refresh(connection)

@@ -33,49 +33,50 @@ from api.invitations import InvitationController
 from api.lifeline import hung_on
 from api.notifications import NotificationController
 from api.observe import observed
+from api.open_ledgers import WORKER_BITS, OpenLedgers
 from api.openid import PROVIDERS_PATH, OpenIdController
 from api.openrtb import OpenRtbController
 from api.operations import OperationsController
+from api.organisations import InstallationController, OrganisationController, OrganisationsController
 from api.people import PeopleController
 from api.personal_data import PersonalDataController
-from api.proofs import LogController, ProofController
+from api.proofs import LedgerLogController, LogController, ProofController
 from api.recovery import RecoveryController
 from api.reference import ReferenceController
 from api.reports import ReportController
 from api.requests import StrictRequest, asked, asked_if, ledger_of
 from api.second_factor import SecondFactorController
 from api.security_report import SecurityController
-from api.services import Services, services_of
+from api.services import Services, services_of, viewed
 from api.showing import ShowingController
 from api.sign_in import KeysController, SignInController
 from api.slots import SlotController
 from api.vast import VastController
 from api.webhooks import WebhookController
-from domain.holds import Holds
-from infra import installation, keys, ledger_keys, settings, subject_keys
+from infra import installation, keys, settings
 from infra.access_audit import AccessAudit
 from infra.access_tokens import KnownTokens
 from infra.activity import activity_of
-from infra.api_keys import ApiKeys
-from infra.beacon_tokens import BeaconTokens
 from infra.data_centres import DataCentres
-from infra.database import open_pool
+from infra.database import APPLICATION_ROLE, open_pool
 from infra.openid import CALLBACK, Provider
-from infra.pseudonyms import Pseudonyms
 from infra.rate_limits import RateLimits, SharedCounts
 from infra.revocations import Revocations, keep_fresh
 from infra.settings import Settings
-from infra.tallying import Tallying
 from infra.writer import Log, Writer
-from projections.serving import Serving
 
 BODY_BYTES_MAX: Final = 1_000_000
 POOL_CONNECTIONS_MAX: Final = 10
 COLLECT_AFTER: Final = (50_000, 50, 1_000)
 """How seldom the garbage collector looks: requests leave little for it, and looking costs a quarter of a decision."""
 
-WORKER_BITS: Final = 52
-"""A worker's number is drawn; two that draw the same would have to be alive at once, among 2**52."""
+FOR_AD_SLOTS: Final = (
+    DecisionController,
+    BeaconController,
+    ShowingController,
+    VastController,
+    OpenRtbController,
+)
 ISSUER_WITHOUT_URL: Final = "campaign-ledger"
 ASSETS_PATH: Final = "/assets"
 
@@ -93,6 +94,25 @@ ACCOUNTS: Final = (
 )
 """The doors to who may do what."""
 
+FOR_PEOPLE: Final = (
+    *ACCOUNTS,
+    OrganisationsController,
+    OrganisationController,
+    InstallationController,
+    AdvertiserController,
+    PersonalDataController,
+    CampaignController,
+    ApprovalController,
+    PolicyController,
+    CreativeController,
+    SlotController,
+    ReportController,
+    SecurityController,
+    ExplanationController,
+    ReferenceController,
+    WebhookController,
+)
+
 
 def create_app(configured: Settings | None = None) -> Litestar:
     """Return the service; it reads its settings from the environment unless they are given."""
@@ -101,37 +121,12 @@ def create_app(configured: Settings | None = None) -> Litestar:
     counts = SharedCounts(found.rates_file, found.workers)
     app = Litestar(
         route_handlers=[
-            Router(
-                "/api/v1",
-                route_handlers=[
-                    *ACCOUNTS,
-                    AdvertiserController,
-                    PersonalDataController,
-                    CampaignController,
-                    ApprovalController,
-                    PolicyController,
-                    CreativeController,
-                    SlotController,
-                    ReportController,
-                    SecurityController,
-                    ExplanationController,
-                    ReferenceController,
-                    WebhookController,
-                ],
-            ),
-            Router(
-                "/ads/v1",
-                route_handlers=[
-                    DecisionController,
-                    BeaconController,
-                    ShowingController,
-                    VastController,
-                    OpenRtbController,
-                ],
-            ),
+            Router("/api/v1", route_handlers=FOR_PEOPLE),
+            Router("/ads/v1", route_handlers=FOR_AD_SLOTS),
             KeysController,
             AuditController,
             LogController,
+            LedgerLogController,
             ProofController,
             OperationsController,
             create_static_files_router(
@@ -156,8 +151,9 @@ def create_app(configured: Settings | None = None) -> Litestar:
     )
     documentation.complete(app)
     limits = RateLimits(found.rate_per_key, found.rate_per_address, counts)
-    people = hardened(app.asgi_handler, found.cors_origins, https=found.public_url.startswith("https:"))
-    ordinary = guarded(expressed(app.asgi_handler, app), people, limits, connections_max=found.connections_max)
+    routes = viewed(app.asgi_handler)
+    people = hardened(routes, found.cors_origins, https=found.public_url.startswith("https:"))
+    ordinary = guarded(expressed(routes, app), people, limits, connections_max=found.connections_max)
     app.asgi_handler = behind_proxies(observed(bounded(ordinary)), found.trusted_proxies)
     return app
 
@@ -184,48 +180,37 @@ async def serving(url: str, found: Settings, counts: SharedCounts) -> AsyncItera
     gc.set_threshold(*COLLECT_AFTER)
     secrets = keys.read(found)
     async with AsyncExitStack() as stack:
-        pool = await stack.enter_async_context(open_pool(url, size_max=POOL_CONNECTIONS_MAX))
+        pool = await stack.enter_async_context(open_pool(url, size_max=POOL_CONNECTIONS_MAX, role=APPLICATION_ROLE))
         async with pool.connection() as connection:
             await installation.check(connection)
-            await subject_keys.check_masters(connection, secrets.masters)
-            ledger_id = await installation.ledger_of(connection)
-            holds = Holds(randbits(WORKER_BITS))
-            catalogue = Serving(ledger_id, holds)
-            await catalogue.refresh(connection)
-            revocations, api_keys = Revocations(ledger_id), ApiKeys(ledger_id)
+            await installation.ledger_of(connection)
+            revocations = Revocations()
             await revocations.refresh(connection)
-            await api_keys.refresh(connection)
-        writer = Writer(url, holds)
+            ledgers = OpenLedgers(secrets, viewer_key_days=found.viewer_key_days)
+            writer = Writer(url, ledgers.holds.get)
+            await ledgers.notice(connection, writer)
         writing = asyncio.create_task(writer.run(), name="writer")
-        revoking = asyncio.create_task(keep_fresh(pool, revocations.refresh, api_keys.refresh), name="revocations")
-        following = asyncio.create_task(catalogue.follow(url), name="serving")
-        stocking = asyncio.create_task(catalogue.keep_stocked(writer), name="stock")
-        tallying = Tallying(ledger_id, holds.worker, catalogue.tally)
-        audit = AccessAudit(writer, holds.worker)
+        audit = AccessAudit(writer, randbits(WORKER_BITS))
         auditing = asyncio.create_task(audit.keep(), name="audit of people")
-        telling = asyncio.create_task(tallying.keep(writer), name="tally")
+        refreshed = (revocations.refresh, ledgers.refresh_api_keys)
+        revoking = asyncio.create_task(keep_fresh(pool, *refreshed), name="revocations")
+        following = asyncio.create_task(ledgers.follow(url, writer), name="serving")
         data_centres = DataCentres(found.data_centres_file)
         reading = asyncio.create_task(data_centres.follow(), name="data centres")
         providers = _providers(found)
         for provider in providers.values():
             stack.push_async_callback(provider.close)
         issuer = found.public_url or ISSUER_WITHOUT_URL
-        of_ledger = ledger_keys.of_ledger(secrets, ledger_id)
         try:
             yield Services(
                 settings=found,
                 database_url=url,
                 stopping=asyncio.Event(),
-                ledger_id=ledger_id,
+                ledgers=ledgers,
                 log=Log(pool, writer, secrets.masters),
                 keys=secrets,
-                ledger_keys=of_ledger,
-                beacon_tokens=BeaconTokens(of_ledger),
-                pseudonyms=Pseudonyms(of_ledger.viewer, days=found.viewer_key_days),
-                serving=catalogue,
                 tokens=KnownTokens(secrets, issuer=issuer),
                 revocations=revocations,
-                api_keys=api_keys,
                 audit=audit,
                 activity=activity_of(found, counts),
                 data_centres=data_centres,
@@ -233,10 +218,11 @@ async def serving(url: str, found: Settings, counts: SharedCounts) -> AsyncItera
                 issuer=issuer,
             )
         finally:
-            for task in (revoking, following, stocking, telling, auditing, reading):
+            for task in (revoking, following, auditing, reading):
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
+            await ledgers.close()
             writer.close()
             await writing
 

@@ -9,7 +9,7 @@ from uuid import UUID
 import psycopg
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from api import mailing
 from api.mailing import Mailing
@@ -17,7 +17,6 @@ from domain.campaign import CAMPAIGN, Campaign, due
 from domain.decider import stream_of
 from domain.errors import Refusal
 from domain.events import ProjectionCompared
-from domain.holds import Holds
 from infra import (
     account_letters,
     account_tokens,
@@ -97,7 +96,8 @@ async def work(url: str, keys: LogKeys, witnesses: Witnesses | None = None, send
     async with open_pool(url, size_max=4) as pool:
         async with pool.connection() as connection:
             await installation.check(connection)
-        writer = Writer(url, Holds())
+            keys = structs.replace(keys, first=await installation.ledger_of(connection))
+        writer = Writer(url)
         writing = asyncio.create_task(writer.run(), name="writer")
         try:
             async with asyncio.TaskGroup() as tasks:

@@ -13,8 +13,10 @@ from litestar.types import HTTPScope
 from msgspec import Meta, Struct, structs
 
 from api import problems
-from api.decisions import SLOT_KEY, slot_of
-from api.senders import EXCHANGE, Sender, delivered, sender_of, why_no_conversion
+from api.access import bearer
+from api.decisions import SLOT_KEY
+from api.open_ledgers import OpenLedger
+from api.senders import Sender, delivered, exchange, sender_of, why_no_conversion
 from api.services import Services, services_of
 from domain.budget import DeliveryKind
 from domain.conversion import Reported, landing
@@ -23,7 +25,8 @@ from domain.errors import DateOutOfRange, NotFound, TimeClaimRefused
 from domain.values import DATE_MIN, MICROS_MAX
 from infra import clock, conversions, metrics
 from infra.batch import Recording
-from infra.beacon_tokens import TOKEN_CHARACTERS_MAX, TokenForged
+from infra.beacon_tokens import TOKEN_CHARACTERS_MAX, BeaconTokens, TokenForged
+from infra.database import look_at
 
 TOKENS_MAX: Final = 1_000
 CLOCK_DIFFERENCE_MAX: Final = timedelta(minutes=5)
@@ -119,11 +122,11 @@ class BeaconController(Controller):
     async def click(self, token: Token, request: Request[Any, Any, Any]) -> Response[bytes]:
         """Record a click and lead on to the creative's target, which comes from the catalogue, never from the URL."""
         services = services_of(request)
-        ticket = await _record_one(services, request.scope, "click", token)
-        target = services.serving.click_url(ticket.creative_id)
+        ledger, ticket = await _record_one(services, request.scope, "click", token)
+        target = ledger.serving.click_url(ticket.creative_id)
         if target is None:
             raise NotFound("creative", ticket.creative_id)
-        advertiser = services.serving.advertiser(ticket.advertiser_id)
+        advertiser = ledger.serving.advertiser(ticket.advertiser_id)
         if advertiser is not None:
             target = landing(target, advertiser.click_id_parameter, ticket.decision_id)
         return Response(b"", status_code=302, headers={**_NEVER_KEPT, "Location": target})
@@ -132,7 +135,7 @@ class BeaconController(Controller):
     async def playback(self, token: Token, request: Request[Any, Any, Any], code: ErrorCode = None) -> ASGIResponse:
         """Record what a player reports: how far it has played, a click that it leads on itself, or that it failed."""
         services = services_of(request)
-        kind, _ = services.beacon_tokens.verify(token)
+        _, (kind, _) = services.ledgers.verified(token, BeaconTokens.verify)
         if kind not in _REPORTED_BY_PLAYERS:
             raise TokenForged
         return await record(services, request.scope, kind, token, error_code=_error_code(code))
@@ -141,8 +144,10 @@ class BeaconController(Controller):
     async def notice(self, token: Token, request: Request[Any, Any, Any]) -> ASGIResponse:
         """Record the impression of a bid, as the exchange reports that bills it: a server, for whoever saw the ad."""
         services = services_of(request)
-        ticket = services.beacon_tokens.verify_notice(token)
-        await _record(services, [delivered(services, EXCHANGE, "impression", ticket, clock.now())])
+        ledger, ticket = services.ledgers.verified(token, BeaconTokens.verify_notice)
+        await _record(
+            services, ledger, [delivered(services, ledger, exchange(ledger), "impression", ticket, clock.now())]
+        )
         return _answer(request.scope)
 
     @get("/x/{token:str}", operation_id="record_conversion", responses=_ANSWERS | problems.CLICK)
@@ -156,8 +161,8 @@ class BeaconController(Controller):
     ) -> ASGIResponse:
         """Record what a click led to, once for each name or, without one, for each click."""
         services = services_of(request)
-        advertiser_id = services.beacon_tokens.verify_advertiser(token)
-        advertiser = services.serving.advertiser(advertiser_id)
+        ledger, advertiser_id = services.ledgers.verified(token, BeaconTokens.verify_advertiser)
+        advertiser = ledger.serving.advertiser(advertiser_id)
         if advertiser is None:
             raise NotFound("advertiser", advertiser_id)
         reported = Reported(
@@ -167,7 +172,8 @@ class BeaconController(Controller):
             value_micros=value_micros,
             invalid=why_no_conversion(sender_of(services, request.scope)),
         )
-        event = await conversions.record(services.log, services.ledger_id, reported, advertiser.attribution_window)
+        look_at(ledger.id)
+        event = await conversions.record(services.log, ledger.id, reported, advertiser.attribution_window)
         metrics.beacon_counter("conversion", "repeated" if event is None else event.reason or "attributed").inc()
         return _answer(request.scope)
 
@@ -192,16 +198,19 @@ class BeaconController(Controller):
         services = services_of(request)
         now, sender = clock.now(), sender_of(services, request.scope)
         if any(isinstance(token, ClaimedToken) for token in data.tokens):
-            slot_of(request, services)
+            services.ledgers.of_slot_key(bearer(request))
         results: list[BeaconResult | None] = []
-        deliveries: list[Delivery] = []
-        for token in data.tokens:
-            delivery = _read(services, sender, token, now)
-            results.append(delivery if isinstance(delivery, BeaconResult) else None)
-            if isinstance(delivery, Delivery):
-                deliveries.append(delivery)
-        settled = iter(await _record(services, deliveries) if deliveries else ())
-        return BeaconResults(results=[result or _result(next(settled)) for result in results])
+        of_ledger: dict[OpenLedger, list[tuple[int, Delivery]]] = {}
+        for number, token in enumerate(data.tokens):
+            read = _read(services, sender, token, now)
+            results.append(read if isinstance(read, BeaconResult) else None)
+            if not isinstance(read, BeaconResult):
+                of_ledger.setdefault(read[0], []).append((number, read[1]))
+        for ledger, deliveries in of_ledger.items():
+            settled = await _record(services, ledger, [delivery for _, delivery in deliveries])
+            for (number, _), each in zip(deliveries, settled, strict=True):
+                results[number] = _result(each)
+        return BeaconResults(results=[result for result in results if result is not None])
 
 
 async def record(
@@ -219,13 +228,15 @@ def _answer(scope: HTTPScope) -> ASGIResponse:
 
 async def _record_one(
     services: Services, scope: HTTPScope, kind: DeliveryKind, token: str, error_code: int | None = None
-) -> Ticket:
-    of_kind, ticket = services.beacon_tokens.verify(token)
+) -> tuple[OpenLedger, Ticket]:
+    ledger, (of_kind, ticket) = services.ledgers.verified(token, BeaconTokens.verify)
     if of_kind != kind:
         raise TokenForged
-    delivery = delivered(services, sender_of(services, scope), kind, ticket, clock.now())
-    await _record(services, [delivery if error_code is None else structs.replace(delivery, error_code=error_code)])
-    return ticket
+    delivery = delivered(services, ledger, sender_of(services, scope), kind, ticket, clock.now())
+    if error_code is not None:
+        delivery = structs.replace(delivery, error_code=error_code)
+    await _record(services, ledger, [delivery])
+    return ledger, ticket
 
 
 def _error_code(said: str | None) -> int | None:
@@ -233,8 +244,8 @@ def _error_code(said: str | None) -> int | None:
     return int(said) if said is not None and re.fullmatch("[0-9]{1,3}", said) else None
 
 
-async def _record(services: Services, deliveries: list[Delivery]) -> tuple[Settled | None, ...]:
-    recording = Recording(ledger_id=services.ledger_id, deliveries=tuple(deliveries))
+async def _record(services: Services, ledger: OpenLedger, deliveries: list[Delivery]) -> tuple[Settled | None, ...]:
+    recording = Recording(ledger_id=ledger.id, deliveries=tuple(deliveries))
     outcomes = await services.log.writer.record(recording)
     for delivery, settled in zip(deliveries, outcomes, strict=True):
         outcome = "repeated" if settled is None else settled.event.reason or "billed"
@@ -242,18 +253,22 @@ async def _record(services: Services, deliveries: list[Delivery]) -> tuple[Settl
     return outcomes
 
 
-def _read(services: Services, sender: Sender, token: str | ClaimedToken, now: datetime) -> Delivery | BeaconResult:
+def _read(
+    services: Services, sender: Sender, token: str | ClaimedToken, now: datetime
+) -> tuple[OpenLedger, Delivery] | BeaconResult:
     text, occurred_at = (token, now) if isinstance(token, str) else (token.token, token.occurred_at)
     try:
-        kind, ticket = services.beacon_tokens.verify(text)
+        ledger, (kind, ticket) = services.ledgers.verified(text, BeaconTokens.verify)
     except TokenForged:
         metrics.beacon_counter("unknown", "forged").inc()
         return BeaconResult(result="refused", code="token_forged")
+    if isinstance(token, ClaimedToken) and sender.vouched_by is not ledger:
+        return BeaconResult(result="refused", code=TimeClaimRefused.code)
     if occurred_at > now + CLOCK_DIFFERENCE_MAX:
         return BeaconResult(result="refused", code=TimeClaimRefused.code)
     if occurred_at < CLAIM_MIN:
         return BeaconResult(result="refused", code=DateOutOfRange.code)
-    return delivered(services, sender, kind, ticket, occurred_at.astimezone(UTC))
+    return ledger, delivered(services, ledger, sender, kind, ticket, occurred_at.astimezone(UTC))
 
 
 def _result(settled: Settled | None) -> BeaconResult:

@@ -32,7 +32,7 @@ from domain.errors import Refusal
 from infra import cosigner, installation, log_keys, settings, users
 from infra.access_audit import OPERATOR, append_alone
 from infra.data_centres import NetworksUnreadable
-from infra.database import APPLICATION_ROLE, NotDurable, connect
+from infra.database import WORKER_ROLE, NotDurable, connect
 from infra.embedded import DataFolderHeld, PostgresFailed
 from infra.inspection import Unreadable
 from infra.installation import NotInstalled
@@ -43,7 +43,7 @@ from infra.rate_limits import RatesUnreadable
 from infra.schema import SchemaUnfit
 from infra.settings import SettingMissing, SettingUnfit
 from infra.subject_keys import MasterKeyUnknown
-from infra.users import User
+from infra.users import INSTALLATION, User
 from projections import status
 from projections.rebuild import RebuildRunning
 from projections.status import ProjectionStatus
@@ -98,6 +98,7 @@ Environment:
                                 LEDGER_OIDC_ACME_SECOND_FACTOR=trusted if its own is enough; needs LEDGER_PUBLIC_URL
   LEDGER_OIDC_CONSOLE_URL       where they are sent then, with a code to exchange [default: they get tokens as JSON]
   LEDGER_ADMIN_EMAIL            with LEDGER_ADMIN_PASSWORD: the first admin of an empty ledger
+  LEDGER_SELF_SIGN_UP           whether everybody may begin organisations, or operators only: on or off [default: on]
   LEDGER_LOG_LEVEL              debug, info, warning or error [default: info]
 """
 
@@ -270,7 +271,7 @@ def create_user(
 
 async def _create(url: str, email: str, password: str, role: users.Role, advertisers: tuple[UUID, ...]) -> User:
     async with await connect(url) as connection:
-        ledger_id = await installation.ledger_of(connection)
+        ledger_id = INSTALLATION if role == "operator" else await installation.ledger_of(connection)
         await check_known(connection, ledger_id, advertisers)
         async with connection.transaction():
             added = await users.create(
@@ -342,7 +343,7 @@ def _why(error: Exception) -> str | None:
     """Return what keeps a command from being run; None for a defect, whose traceback should be seen."""
     if isinstance(error, COULD_NOT_RUN_BECAUSE):
         return str(error)
-    if isinstance(error, psycopg.errors.UndefinedTable) or f'role "{APPLICATION_ROLE}" does not exist' in str(error):
+    if isinstance(error, psycopg.errors.UndefinedTable) or f'role "{WORKER_ROLE}" does not exist' in str(error):
         return NotInstalled.__doc__
     if isinstance(error, psycopg.OperationalError):
         return f"The database cannot be reached: {str(error).splitlines()[0]}."

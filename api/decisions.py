@@ -12,14 +12,14 @@ from litestar.params import RequestBody
 from msgspec import Struct
 
 from api import problems
-from api.access import bearer, permit
+from api.access import bearer, caller_of, permit
 from api.answers import DecisionResponse, PlacementDecision
+from api.open_ledgers import OpenLedger
 from api.pages import Filling, Wish
 from api.problems import Unauthenticated
 from api.services import Services, services_of
 from domain.ad_request import AdRequest
 from domain.explanation import explain
-from infra.slot_keys import digest
 
 SLOT_KEY: Final[tuple[SecurityRequirement, ...]] = ({"slot_key": []},)
 
@@ -45,45 +45,45 @@ class DecisionController(Controller):
 
         With an access token in place of a slot key, `explain` tells what would be chosen and why, and nothing is held.
         """
+        services = services_of(request)
         if data.explain:
             permit(request, "manage")
-            return await rehearse(services_of(request), data)
-        return decide(services_of(request), data, bearer(request), str(request.base_url).rstrip("/"))
+            return await rehearse(services, services.ledgers.of(caller_of(request).ledger), data)
+        ledger = services.ledgers.of_slot_key(bearer(request))
+        return decide(services, ledger, data, str(request.base_url).rstrip("/"))
 
     @get("/slots", operation_id="list_ad_slots", security=SLOT_KEY, responses=problems.REPORTING)
     async def list_slots(self, request: Request[Any, Any, Any]) -> list[AdSlot]:
         """List the active slots that a slot key may ask creatives for."""
-        services = services_of(request)
-        slot_of(request, services)
+        ledger = services_of(request).ledgers.of_slot_key(bearer(request))
         return [
             AdSlot(id=slot_id, name=slot.name, ad_type=slot.ad_type, width=slot.width, height=slot.height)
-            for slot_id, slot in services.serving.snapshot.slots.items()
+            for slot_id, slot in ledger.serving.snapshot.slots.items()
         ]
 
 
 def decide(
     services: Services,
+    ledger: OpenLedger,
     request: AdRequest,
-    slot_key: str,
     base_url: str,
     wishes: Mapping[str, Wish] = MappingProxyType({}),
 ) -> DecisionResponse:
-    """Choose creatives for the placements of a page; raise Unauthenticated or UnknownReference with nothing held.
+    """Choose creatives of a ledger for the placements of a page; raise UnknownReference with nothing held.
 
     `base_url` is the address that was asked: beacons go to the same, unless the settings name another. `wishes` are
     those of placements, by their ids.
     """
     if request.explain:  # which is not for whoever holds a slot key
         raise Unauthenticated
-    _slot_of_key(services, slot_key)
-    page = Filling(services, request, services.settings.public_url or base_url, wishes)
+    page = Filling(services, ledger, request, services.settings.public_url or base_url, wishes)
     page.fill()
     return DecisionResponse(id=request.id, decisions=page.decided())
 
 
-async def rehearse(services: Services, request: AdRequest) -> DecisionResponse:
+async def rehearse(services: Services, ledger: OpenLedger, request: AdRequest) -> DecisionResponse:
     """Say what each placement of a page would get, and why; nothing is held, signed or counted."""
-    page, catalogue = Filling(services, request, ""), services.serving.catalogue()
+    page, catalogue = Filling(services, ledger, request, ""), ledger.serving.catalogue()
     page.fill()
     decisions = []
     for placement, reason, known in page.rehearsed():
@@ -96,15 +96,3 @@ async def rehearse(services: Services, request: AdRequest) -> DecisionResponse:
             PlacementDecision(placement_id=placement.id, ads=[], no_bid_reason=reason, explanations=explanations)
         )
     return DecisionResponse(id=request.id, decisions=decisions)
-
-
-def slot_of(request: Request[Any, Any, Any], services: Services) -> UUID:
-    """Return the slot whose key a request carries; raise Unauthenticated."""
-    return _slot_of_key(services, bearer(request))
-
-
-def _slot_of_key(services: Services, slot_key: str) -> UUID:
-    slot_id = services.serving.snapshot.slot_by_key_sha256.get(digest(slot_key))
-    if slot_id is None:
-        raise Unauthenticated
-    return slot_id

@@ -32,6 +32,7 @@ from api.specimens import SPECIMENS
 TAGS: Final[Mapping[str, str]] = {
     "sign-in": "Signing in and out.",
     "account": "One's own account: name, password, sessions.",
+    "organisations": "Who has a ledger, and who belongs to which.",
     "people": "Who may do what.",
     "advertisers": "Who pays for campaigns.",
     "campaigns": "Who is shown what, when, where, and for how much.",

@@ -71,7 +71,8 @@ async def _decide(services: Services, scope: HTTPScope, request: AdRequest, send
     headers = dict(scope["headers"])
     key = headers[b"authorization"].decode("latin-1").removeprefix("Bearer ")
     try:
-        body = _answers.encode(decisions.decide(services, request, key, _base_url(scope["scheme"], headers[b"host"])))
+        base_url = _base_url(scope["scheme"], headers[b"host"])
+        body = _answers.encode(decisions.decide(services, services.ledgers.of_slot_key(key), request, base_url))
     except Exception as error:  # noqa: BLE001  answered as the routes answer it
         await _refuse(error, send)
     else:

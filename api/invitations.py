@@ -21,7 +21,7 @@ from infra.execute import Asked
 from infra.invitations import VALID_DAYS, Invitation, Status
 from infra.once import once
 from infra.ownership import check_known
-from infra.users import Role, User
+from infra.users import MemberRole, User
 from projections.listing import LIMIT_DEFAULT, Page
 
 Name = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
@@ -32,7 +32,7 @@ class NewInvitation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Somebody who is to join, in which role, and how many days they have for it."""
 
     email: Annotated[str, Meta(min_length=3, max_length=254)]
-    role: Role
+    role: MemberRole
     advertiser_ids: AdvertiserIds = ()
     name: Name = ""
     valid_days: Annotated[int, Meta(ge=1, le=90)] = VALID_DAYS

@@ -16,7 +16,8 @@ from api import problems
 from api.access import bearer
 from api.answers import IMPRESSION_PATH, NOTICE_PATH, Ad
 from api.bid_request import Banner, Bid, BidRequest, BidResponse, Format, Imp, Playable, Programme, SeatBid
-from api.decisions import SLOT_KEY, decide, slot_of
+from api.decisions import SLOT_KEY, decide
+from api.open_ledgers import OpenLedger
 from api.pages import Wish
 from api.playing import is_playable, played
 from api.services import Services, services_of
@@ -140,18 +141,18 @@ class OpenRtbController(Controller):
         price, in the first currency of `cur`, or else USD. `burl` records the impression, as showing `adm` does.
         """
         services = services_of(request)
-        slot_of(request, services)
-        answered = answer(services, data, bearer(request), str(request.base_url).rstrip("/"))
+        ledger = services.ledgers.of_slot_key(bearer(request))
+        answered = answer(services, ledger, data, str(request.base_url).rstrip("/"))
         return Response(answered, status_code=HTTPStatus.OK.value, headers=VERSION)
 
 
-def answer(services: Services, request: BidRequest, slot_key: str, base_url: str) -> BidResponse:
+def answer(services: Services, ledger: OpenLedger, request: BidRequest, base_url: str) -> BidResponse:
     """Return the bids for what is offered, or the first reason why there are none; raise Unauthenticated."""
     if not _is_sound(request):
         return BidResponse(id=request.id, nbr=NBR_INVALID_REQUEST)
     if request.tmax is not None and request.tmax < ANSWER_MS:
         return BidResponse(id=request.id, nbr=NBR_INSUFFICIENT_TIME)
-    offers = list(_offers(services, request))[:PLACEMENTS_MAX]
+    offers = list(_offers(ledger, request))[:PLACEMENTS_MAX]
     if not offers:
         return BidResponse(id=request.id, nbr=NBR_INVALID_REQUEST)
     currency = request.cur[0] if request.cur else CURRENCY_IF_UNSAID
@@ -162,11 +163,11 @@ def answer(services: Services, request: BidRequest, slot_key: str, base_url: str
         str(number): Wish(partial(offer.admits, request, currency), offer.pod) for number, offer in enumerate(biddable)
     }
     asked = ad_request(request, [offer.slot_id for offer in biddable])
-    decided = decide(services, asked, slot_key, base_url, wishes).decisions
+    decided = decide(services, ledger, asked, base_url, wishes).decisions
     seats: dict[UUID, list[Bid]] = {}
     for offer, decision in zip(biddable, decided, strict=True):
         for ad in decision.ads:
-            seats.setdefault(ad.advertiser_id, []).append(_bid(services, asked, offer, ad))
+            seats.setdefault(ad.advertiser_id, []).append(_bid(ledger, asked, offer, ad))
     if not seats:
         reasons = [decision.no_bid_reason for decision in decided]
         return BidResponse(id=request.id, nbr=NBR_OF_REASON.get(reasons[0] or "", NBR_NO_MATCHING_CREATIVE))
@@ -241,8 +242,8 @@ def _is_sound(request: BidRequest) -> bool:
     )
 
 
-def _offers(services: Services, request: BidRequest) -> Iterator[Offer]:
-    slots = services.serving.snapshot.slots
+def _offers(ledger: OpenLedger, request: BidRequest) -> Iterator[Offer]:
+    slots = ledger.serving.snapshot.slots
     for imp in request.imp:
         slot_id = imp.ext.ledger.slot_id or _uuid(imp.tagid)
         if slot_id is not None and slot_id in slots:
@@ -266,9 +267,9 @@ def _has_size(banner: Banner, slot: SlotTerms) -> bool:
     return not sizes or any((size.w, size.h) == (slot.width, slot.height) for size in sizes)
 
 
-def _bid(services: Services, asked: AdRequest, offer: Offer, ad: Ad) -> Bid:
-    creative = services.serving.creative(ad.creative_id)
-    campaign = services.serving.campaign(ad.campaign_id)
+def _bid(ledger: OpenLedger, asked: AdRequest, offer: Offer, ad: Ad) -> Bid:
+    creative = ledger.serving.creative(ad.creative_id)
+    campaign = ledger.serving.campaign(ad.campaign_id)
     assert creative is not None  # noqa: S101  it was just chosen
     assert campaign is not None  # noqa: S101  as the line above
     terms, kind = creative.terms, offer.kinds[ad.media_type]
@@ -277,8 +278,8 @@ def _bid(services: Services, asked: AdRequest, offer: Offer, ad: Ad) -> Bid:
         id=ad.decision_id,
         impid=offer.imp.id,
         price=campaign.terms.pricing.price_micros / CPM_UNIT_MICROS,
-        adm=document([played(services, ad, asked)], error_url="").decode() if is_played else markup(ad),
-        burl=_notice_url(services, ad),
+        adm=document([played(ledger, ad, asked)], error_url="").decode() if is_played else markup(ad),
+        burl=_notice_url(ledger, ad),
         adomain=[domain_of(terms)],
         crid=ad.creative_id,
         cid=ad.campaign_id,
@@ -292,10 +293,10 @@ def _bid(services: Services, asked: AdRequest, offer: Offer, ad: Ad) -> Bid:
     )
 
 
-def _notice_url(services: Services, ad: Ad) -> str:
+def _notice_url(ledger: OpenLedger, ad: Ad) -> str:
     base_url, _, token = ad.impression_url.rpartition(IMPRESSION_PATH)
-    _, ticket = services.beacon_tokens.verify(token)
-    return f"{base_url}{NOTICE_PATH}{services.beacon_tokens.sign_notice(ticket)}"
+    _, ticket = ledger.beacon_tokens.verify(token)
+    return f"{base_url}{NOTICE_PATH}{ledger.beacon_tokens.sign_notice(ticket)}"
 
 
 def markup(ad: Ad) -> str:

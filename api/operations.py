@@ -1,6 +1,7 @@
 """The door for those who run the service: is it alive, is it ready, what does it count."""
 
 import asyncio
+from collections import Counter
 from contextlib import suppress
 from datetime import timedelta
 from time import monotonic
@@ -17,11 +18,12 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import REGISTRY
 from psycopg_pool import PoolTimeout
 
+from api.open_ledgers import OpenLedgers
 from api.problems import NOT_READY_STATUS
 from api.services import Services
 from domain.events import ProjectionCompared
 from infra import clock, event_log, schema, tree
-from infra.database import Connection
+from infra.database import Connection, see
 from infra.metrics import PROJECTION_DIFFERENCES, PROJECTION_LAG, SEALED_ENTRIES, UNSEALED_SECONDS
 from projections import status
 from projections.catalogue import PROJECTIONS
@@ -81,23 +83,36 @@ class OperationsController(Controller):
         """Show what all workers have counted, and how far the read models are behind, in Prometheus' text format."""
         with suppress(psycopg.Error, PoolTimeout, OSError):  # what was counted is wanted most when the database is gone
             async with services.log.pool.connection(timeout=CONNECTION_SECONDS_MAX) as connection:
-                await _measure_background(connection, services.ledger_id)
+                await _measure_background(connection, services.ledgers)
         counted = await asyncio.to_thread(generate_latest, _registry())
         return Response(counted, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-async def _measure_background(connection: Connection, ledger_id: UUID) -> None:
-    """Take from the database what background workers have come to: none has a door, and some are on other machines."""
-    for projection in await status.read_status(connection, ledger_id):
-        PROJECTION_LAG.labels(projection.name).set(projection.lag)
-    sealed = await tree.read_checkpoint(connection, ledger_id)
-    SEALED_ENTRIES.set(sealed.size if sealed else 0)
-    since = await tree.unsealed_since(connection, ledger_id)
-    UNSEALED_SECONDS.set(max(0.0, (clock.now() - since).total_seconds()) if since else 0)
-    for recorded in await event_log.read_last(connection, ledger_id, ProjectionCompared, limit=len(PROJECTIONS)):
-        event = recorded.entry.event
-        if isinstance(event, ProjectionCompared):
-            PROJECTION_DIFFERENCES.labels(event.projection).set(event.differing_keys)
+async def _measure_background(connection: Connection, ledgers: OpenLedgers) -> None:
+    """Take from the database what background workers have come to: none has a door, and some are on other machines.
+
+    Of several ledgers, sums are shown where things are counted, and the worst where they are late.
+    """
+    lags, differences = Counter[str](), Counter[str]()
+    sealed_entries, unsealed_seconds = 0, 0.0
+    for ledger in ledgers:
+        await see(connection, ledger.id)
+        for projection in await status.read_status(connection, ledger.id):
+            lags[projection.name] = max(lags[projection.name], projection.lag)
+        sealed = await tree.read_checkpoint(connection, ledger.id)
+        sealed_entries += sealed.size if sealed else 0
+        since = await tree.unsealed_since(connection, ledger.id)
+        unsealed_seconds = max(unsealed_seconds, (clock.now() - since).total_seconds() if since else 0)
+        for recorded in await event_log.read_last(connection, ledger.id, ProjectionCompared, limit=len(PROJECTIONS)):
+            event = recorded.entry.event
+            if isinstance(event, ProjectionCompared):
+                differences[event.projection] += event.differing_keys
+    for name, lag in lags.items():
+        PROJECTION_LAG.labels(name).set(lag)
+    for name, differing in differences.items():
+        PROJECTION_DIFFERENCES.labels(name).set(differing)
+    SEALED_ENTRIES.set(sealed_entries)
+    UNSEALED_SECONDS.set(unsealed_seconds)
 
 
 def _registry() -> CollectorRegistry:
@@ -113,8 +128,11 @@ async def _readiness(services: Services) -> Readiness:
     try:
         async with services.log.pool.connection(timeout=CONNECTION_SECONDS_MAX) as connection:
             right_schema = await _has_right_schema(connection)
-            behind = right_schema and await _is_behind(connection, services)
-            unsealed = right_schema and await _is_unsealed(connection, services)
+            behind = unsealed = False
+            for ledger in services.ledgers if right_schema else ():
+                await see(connection, ledger.id)
+                behind = behind or await _is_behind(connection, ledger.id)
+                unsealed = unsealed or await _is_unsealed(connection, ledger.id)
     except (psycopg.Error, PoolTimeout, OSError):
         return Readiness(
             status="not ready",
@@ -124,7 +142,7 @@ async def _readiness(services: Services) -> Readiness:
             serving="failed",
             seal="failed",
         )
-    stale = monotonic() > services.serving.refreshed_at + BEHIND_MAX.total_seconds()
+    stale = monotonic() > services.ledgers.refreshed_at() + BEHIND_MAX.total_seconds()
     return Readiness(
         status="ready" if right_schema and not behind and not stale else "not ready",
         database="ok",
@@ -139,12 +157,12 @@ async def _has_right_schema(connection: Connection) -> bool:
     return await schema.revision_of(connection) == schema.newest_revision()
 
 
-async def _is_behind(connection: Connection, services: Services) -> bool:
-    found = await status.read_status(connection, services.ledger_id)
+async def _is_behind(connection: Connection, ledger_id: UUID) -> bool:
+    found = await status.read_status(connection, ledger_id)
     late = clock.now() - BEHIND_MAX
     return any(projection.lag and projection.updated_at < late for projection in found)
 
 
-async def _is_unsealed(connection: Connection, services: Services) -> bool:
-    since = await tree.unsealed_since(connection, services.ledger_id)
+async def _is_unsealed(connection: Connection, ledger_id: UUID) -> bool:
+    since = await tree.unsealed_since(connection, ledger_id)
     return since is not None and since < clock.now() - BEHIND_MAX

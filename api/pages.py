@@ -19,6 +19,7 @@ from api.answers import (
     NoBidReason,
     PlacementDecision,
 )
+from api.open_ledgers import OpenLedger
 from api.promises import Promise, Promises, Refused
 from api.services import Services
 from domain.ad_request import AdRequest, Placement, may_identify
@@ -108,12 +109,17 @@ class Filling:
     """The placements of one request, while they are filled and when they are."""
 
     def __init__(
-        self, services: Services, request: AdRequest, base_url: str, wishes: Mapping[str, Wish] = MappingProxyType({})
+        self,
+        services: Services,
+        ledger: OpenLedger,
+        request: AdRequest,
+        base_url: str,
+        wishes: Mapping[str, Wish] = MappingProxyType({}),
     ) -> None:
         """Raise UnknownReference when one of their slots is not active, and UnknownRating."""
-        self._services = services
-        self._serving = services.serving
-        self._snapshot = services.serving.snapshot
+        self._ledger = ledger
+        self._serving = ledger.serving
+        self._snapshot = ledger.serving.snapshot
         self._request = request = _completed(request, self._snapshot)
         self._base_url = base_url
         # A wall clock that was set back must not stamp promises that the log would take for expired.
@@ -121,9 +127,9 @@ class Filling:
         self._second = int(self.now.timestamp())
         self._country = request.geo.country and alpha_2(request.geo.country)
         viewer = request.viewer.id if may_identify(request) else None
-        self._viewer = viewer and services.pseudonyms.name(viewer, self._second)
+        self._viewer = viewer and ledger.pseudonyms.name(viewer, self._second)
         look_back = self._snapshot.cap_seconds_max
-        self._earlier = services.pseudonyms.earlier(viewer, self._second, seconds=look_back) if viewer else None
+        self._earlier = ledger.pseudonyms.earlier(viewer, self._second, seconds=look_back) if viewer else None
         self._promises = Promises(
             self._serving,
             self._viewer,
@@ -197,7 +203,7 @@ class Filling:
     def _draw(self, number: int) -> int:
         """Return what a place is drawn with, which follows from the id of the decision that is made for it."""
         self._decision_id = clock.fresh_id()
-        self._asked[number].drawn = drawn = draw(self._services.ledger_keys.draw, self._decision_id)
+        self._asked[number].drawn = drawn = draw(self._ledger.keys.draw, self._decision_id)
         return drawn
 
     def _take(self, seats: Sequence[Seat]) -> bool:
@@ -291,7 +297,7 @@ class Filling:
         """Return a creative with its signed tokens."""
         candidate, decision_id, slot, _ = taken
         creative, campaign = candidate.creative, candidate.campaign
-        impression, view, click = self._services.beacon_tokens.sign_all(
+        impression, view, click = self._ledger.beacon_tokens.sign_all(
             Ticket(
                 decision_id=decision_id,
                 campaign_id=candidate.campaign_id,

@@ -26,7 +26,7 @@ from infra import second_factors, users
 from infra.execute import Asked
 from infra.once import once
 from infra.ownership import check_known
-from infra.users import ADVERTISERS_MAX, Role, User
+from infra.users import ADVERTISERS_MAX, MemberRole, User
 from projections.listing import LIMIT_DEFAULT, Page
 
 AdvertiserIds = Annotated[
@@ -42,7 +42,7 @@ class NewUser(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     email: Annotated[str, Meta(min_length=3, max_length=254)]
     password: Annotated[str, Meta(min_length=1, max_length=200)]
-    role: Role
+    role: MemberRole
     advertiser_ids: AdvertiserIds = ()
     name: Annotated[str, Meta(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")] = ""
 
@@ -50,7 +50,7 @@ class NewUser(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class UserChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is to be set about a person."""
 
-    role: Role | UnsetType = UNSET
+    role: MemberRole | UnsetType = UNSET
     active: bool | UnsetType = UNSET
     advertiser_ids: AdvertiserIds | UnsetType = UNSET
 
@@ -130,7 +130,7 @@ class PeopleController(Controller):
             await services.revocations.refresh(connection)
         return changed
 
-    @delete("/{user_id:uuid}/totp", operation_id="reset_second_factor", responses=problems.READING_ONE)
+    @delete("/{user_id:uuid}/totp", operation_id="reset_second_factor", responses=problems.RESETTING)
     async def reset(
         self,
         user_id: FromPath[UUID],
@@ -140,7 +140,9 @@ class PeopleController(Controller):
     ) -> None:
         """Turn the one-time passwords of somebody off who lost both the app and the recovery codes."""
         async with services.log.pool.connection() as connection, connection.transaction():
-            await second_factors.remove(connection, await users.by_id(connection, ledger_id, user_id))
+            user = await users.by_id(connection, ledger_id, user_id)
+            await users.check_only_here(connection, user)
+            await second_factors.remove(connection, user)
             await record(request, user_id, SecondFactorDisabled())
 
 

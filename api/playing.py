@@ -7,7 +7,7 @@ from typing import Final
 from msgspec import structs
 
 from api.answers import CLICK_PATH, MEDIA_PATH, PLAYBACK_PATH, Ad
-from api.services import Services
+from api.open_ledgers import OpenLedger
 from api.showing import CLICK_MACRO
 from api.vast_xml import ERROR_CODE_MACRO, Companion, Played
 from domain.ad_request import AdRequest
@@ -29,20 +29,18 @@ def is_playable(candidate: Candidate) -> bool:
     return creative.media_type in PLAYED and None not in (creative.mime_type, creative.duration_seconds)
 
 
-def played(services: Services, ad: Ad, request: AdRequest) -> Played:
+def played(ledger: OpenLedger, ad: Ad, request: AdRequest) -> Played:
     """Return an ad as a player needs it, with companions that the request allows."""
     base_url, _, token = ad.click_url.rpartition(CLICK_PATH)  # no token is shorter
-    _, ticket = services.beacon_tokens.verify(token)
+    _, ticket = ledger.beacon_tokens.verify(token)
     urls = {
         kind: f"{base_url}{PLAYBACK_PATH}{signed}"
-        for kind, signed in services.beacon_tokens.sign_playback(ticket).items()
+        for kind, signed in ledger.beacon_tokens.sign_playback(ticket).items()
     }
     urls["error"] += f"?code={ERROR_CODE_MACRO}"
-    creative = services.serving.creative(ad.creative_id)
+    creative = ledger.serving.creative(ad.creative_id)
     assert creative is not None  # noqa: S101  it was just chosen
-    beside = (
-        _companion(each, base_url=base_url, click_url=ad.click_url) for each in _fitting(services, ticket, request)
-    )
+    beside = (_companion(each, base_url=base_url, click_url=ad.click_url) for each in _fitting(ledger, ticket, request))
     return Played(
         decision_id=ad.decision_id,
         creative_id=ad.creative_id,
@@ -57,8 +55,8 @@ def played(services: Services, ad: Ad, request: AdRequest) -> Played:
     )
 
 
-def _fitting(services: Services, ticket: Ticket, request: AdRequest) -> list[Candidate]:
-    snapshot, second = services.serving.snapshot, int(clock.now().timestamp())
+def _fitting(ledger: OpenLedger, ticket: Ticket, request: AdRequest) -> list[Candidate]:
+    snapshot, second = ledger.serving.snapshot, int(clock.now().timestamp())
     said = AUDIENCES[0] if request.privacy.coppa else request.content.max_rating
     limits = (said, snapshot.slots[ticket.slot_id].max_rating)
     widest = min(AUDIENCES.index(limit) for limit in limits if limit is not None)

@@ -292,6 +292,7 @@ EXCHANGING: Final = documented(
 PROLONGING: Final = documented(*_ALWAYS, *_BODY, HTTPStatus.UNAUTHORIZED)
 _OF_ADS: Final = (*_ALWAYS, HTTPStatus.TOO_MANY_REQUESTS)
 DECIDING: Final = documented(*_OF_ADS, *_BODY, *_ROLE, HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY)
+RESETTING: Final = documented(*_ALWAYS, *_ROLE, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
 EXPLAINING: Final = documented(*_ALWAYS, *_ROLE, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
 LOADING: Final = documented(*_OF_ADS, HTTPStatus.NOT_FOUND)
 REPORTING: Final = documented(*_OF_ADS, *_BODY, HTTPStatus.UNAUTHORIZED)

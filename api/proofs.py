@@ -11,14 +11,15 @@ from uuid import UUID
 
 from litestar import Controller, Request, Response, get
 from litestar.di import NamedDependency
-from litestar.params import QueryParameter
+from litestar.params import FromPath, QueryParameter
 
 from api import problems
-from api.access import may_audit
+from api.access import caller_of, may_audit
 from api.services import Services
 from domain.errors import NotFound
 from domain.merkle import HASH_BYTES
 from infra import event_log, proofs, tiles, tree
+from infra.database import look_at
 from infra.proofs import ConsistencyProof, InclusionProof, NotSealed
 from infra.tiles import Place
 
@@ -45,30 +46,20 @@ Format = Annotated[
 
 
 class LogController(Controller):
-    """The tree over the log, piece by piece."""
+    """The tree over a log, piece by piece: that of the caller's ledger or, for nobody in particular, of the first."""
 
     path = "/audit/v1/log"
     tags = ("audit",)
 
     @get("/checkpoint", operation_id="read_checkpoint", media_type=TEXT, responses=problems.PUBLIC)
-    async def checkpoint(self, services: NamedDependency[Services]) -> Response[str]:
+    async def checkpoint(self, request: Request[Any, Any, Any], services: NamedDependency[Services]) -> Response[str]:
         """Read the last signed checkpoint: how many entries the log has, and the root of the tree over them."""
-        async with services.log.pool.connection() as connection:
-            sealed = await tree.read_published(connection, services.ledger_id, cosigned=_witnessed(services))
-        if sealed is None:
-            raise NotSealed("The log has no checkpoint yet.")
-        return Response(sealed.note, media_type=TEXT, headers={"Cache-Control": CHECKPOINT_CACHED})
+        return await _checkpoint(services, _ledger_of(request, services))
 
     @get("/tile/{level:int}/{number:path}", operation_id="read_tile", media_type=BYTES, responses=problems.PUBLIC)
     async def tile(self, request: Request[Any, Any, Any], services: NamedDependency[Services]) -> Response[bytes]:
         """Read 256 hashes of the tree, or as many as the path says, one after the other."""
-        place = _place(request)
-        async with services.log.pool.connection() as connection:
-            stored = await tree.read_tiles(connection, services.ledger_id, [(place.level or 0, place.number)])
-        hashes = stored.get((place.level or 0, place.number), b"")[: place.width * HASH_BYTES]
-        if len(hashes) < place.width * HASH_BYTES:
-            raise NotFound("tile", place.path)
-        return Response(hashes, media_type=BYTES, headers={"Cache-Control": f"public, {FOR_EVER}"})
+        return await _tile(services, _ledger_of(request, services), _place(request))
 
     @get(
         "/tile/entries/{number:path}",
@@ -94,6 +85,25 @@ class LogController(Controller):
             bundle = await asyncio.to_thread(gzip.compress, bundle, GZIP_LEVEL)
             headers["Content-Encoding"] = "gzip"
         return Response(bundle, media_type=BYTES, headers=headers)
+
+
+class LedgerLogController(Controller):
+    """The same of any ledger by its id, for software that reads logs (C2SP tlog-tiles) and has no token."""
+
+    path = "/audit/v1/ledgers/{log_id:uuid}/log"
+    tags = ("audit",)
+
+    @get("/checkpoint", operation_id="read_checkpoint_of", media_type=TEXT, responses=problems.PUBLIC)
+    async def checkpoint(self, log_id: FromPath[UUID], services: NamedDependency[Services]) -> Response[str]:
+        """Read the last signed checkpoint of a ledger."""
+        return await _checkpoint(services, log_id)
+
+    @get("/tile/{level:int}/{number:path}", operation_id="read_tile_of", media_type=BYTES, responses=problems.PUBLIC)
+    async def tile(
+        self, log_id: FromPath[UUID], request: Request[Any, Any, Any], services: NamedDependency[Services]
+    ) -> Response[bytes]:
+        """Read 256 hashes of a ledger's tree, or as many as the path says."""
+        return await _tile(services, log_id, _place(request))
 
 
 class ProofController(Controller):
@@ -148,6 +158,31 @@ class ProofController(Controller):
         if as_format == "json":
             return Response(proof)
         return _file(proof.as_submission(), f"from-{old_size}-to-{proof.size}.tlog-proof")
+
+
+def _ledger_of(request: Request[Any, Any, Any], services: Services) -> UUID:
+    return caller_of(request).ledger if "Authorization" in request.headers else services.ledgers.first
+
+
+async def _checkpoint(services: Services, ledger_id: UUID) -> Response[str]:
+    look_at(ledger_id)
+    async with services.log.pool.connection() as connection:
+        sealed = await tree.read_published(connection, ledger_id, cosigned=_witnessed(services))
+    if sealed is None:
+        raise NotSealed("The log has no checkpoint yet.")
+    headers = {"Cache-Control": CHECKPOINT_CACHED, "Vary": "Authorization"}
+    return Response(sealed.note, media_type=TEXT, headers=headers)
+
+
+async def _tile(services: Services, ledger_id: UUID, place: Place) -> Response[bytes]:
+    look_at(ledger_id)
+    async with services.log.pool.connection() as connection:
+        stored = await tree.read_tiles(connection, ledger_id, [(place.level or 0, place.number)])
+    hashes = stored.get((place.level or 0, place.number), b"")[: place.width * HASH_BYTES]
+    if len(hashes) < place.width * HASH_BYTES:
+        raise NotFound("tile", place.path)
+    headers = {"Cache-Control": f"public, {FOR_EVER}", "Vary": "Authorization"}
+    return Response(hashes, media_type=BYTES, headers=headers)
 
 
 def _witnessed(services: Services) -> bool:

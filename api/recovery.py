@@ -57,7 +57,7 @@ class RecoveryController(Controller):
     ) -> Mailed:
         """Have a token mailed with which to choose another password; the answer is the same for every address."""
         await recovery.ask(
-            services.log.pool, services.keys, services.ledger_id, email=data.email, address=address_of(request)
+            services.log.pool, services.keys, services.ledgers.first, email=data.email, address=address_of(request)
         )
         return FORGOTTEN
 

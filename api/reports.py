@@ -122,7 +122,7 @@ class ReportController(Controller):
             rows = await lists.read_page(connection, ledger_id, budgets.READ_MODEL, page, **filters)
             campaigns = [row.campaign_id for row in rows.items]
             leased = {} if as_of is not None else await leasing.leased_impressions(connection, ledger_id, campaigns)
-        held = services.serving.holds.held
+        held = services.ledgers.of(ledger_id).serving.holds.held
         items = [
             budgets.report(row, now=now)
             if as_of is not None

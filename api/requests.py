@@ -106,6 +106,6 @@ async def _idempotency(request: Request[Any, Any, Any], actor: str, key: str | N
     if not key.isascii() or not key.isprintable() or not 1 <= len(key) <= IDEMPOTENCY_KEY_CHARACTERS_MAX:
         raise Malformed(f"Idempotency-Key is 1 to {IDEMPOTENCY_KEY_CHARACTERS_MAX} printable ASCII characters.")
     named = f"{request.method} {request.url.path} {request.headers.get('If-Match', '')}\n".encode()
-    body, keys = await request.body(), services_of(request).ledger_keys.request
-    fingerprint, *earlier = (hmac.digest(secret, named + body, "sha256") for secret in keys)
+    body, keys = await request.body(), services_of(request).ledgers.of(caller_of(request).ledger).keys
+    fingerprint, *earlier = (hmac.digest(secret, named + body, "sha256") for secret in keys.request)
     return Idempotency(actor=actor, key=key, request_sha256=fingerprint, earlier=tuple(earlier))

@@ -3,47 +3,49 @@
 import asyncio
 from collections.abc import Mapping
 from typing import Any, NamedTuple
-from uuid import UUID
 
 from litestar.connection import ASGIConnection
+from litestar.types import ASGIApp, Receive, Scope, Send
 
+from api.open_ledgers import OpenLedgers
 from infra.access_audit import AccessAudit
 from infra.access_tokens import KnownTokens
 from infra.activity import Activity
-from infra.api_keys import ApiKeys
-from infra.beacon_tokens import BeaconTokens
 from infra.data_centres import DataCentres
+from infra.database import viewing
 from infra.keys import Keys
-from infra.ledger_keys import LedgerKeys
 from infra.openid import Provider
-from infra.pseudonyms import Pseudonyms
 from infra.revocations import Revocations
 from infra.settings import Settings
 from infra.writer import Log
-from projections.serving import Serving
 
 
 class Services(NamedTuple):
-    """The log, the keys, and what can be served, of the one ledger of this process; and when it is about to stop."""
+    """The log, the keys, the ledgers that are served, and when the process is about to stop."""
 
     settings: Settings
     database_url: str
-    ledger_id: UUID
+    ledgers: OpenLedgers
     log: Log
     keys: Keys
-    ledger_keys: LedgerKeys
-    beacon_tokens: BeaconTokens
-    pseudonyms: Pseudonyms
-    serving: Serving
     tokens: KnownTokens
     revocations: Revocations
-    api_keys: ApiKeys
     audit: AccessAudit
     activity: Activity
     data_centres: DataCentres
     providers: Mapping[str, Provider]
     issuer: str
     stopping: asyncio.Event
+
+
+def viewed(app: ASGIApp) -> ASGIApp:
+    """Return the application with a view of its own for each request: its connections see the caller's ledger."""
+
+    async def view(scope: Scope, receive: Receive, send: Send) -> None:
+        with viewing():
+            await app(scope, receive, send)
+
+    return view
 
 
 def services_of(request: ASGIConnection[Any, Any, Any, Any]) -> Services:

@@ -17,7 +17,7 @@ from api.beacons import Token
 from api.services import services_of
 from domain.errors import NotFound
 from infra import images, media
-from infra.beacon_tokens import TokenForged
+from infra.beacon_tokens import BeaconTokens, TokenForged
 
 TAG_SECONDS: Final = 3_600
 """How long browsers may use the tag without asking for a newer one."""
@@ -75,10 +75,10 @@ class ShowingController(Controller):
         What is in it comes from the catalogue, never from the URL, and only while its review holds.
         """
         services = services_of(request)
-        kind, ticket = services.beacon_tokens.verify(token)
+        ledger, (kind, ticket) = services.ledgers.verified(token, BeaconTokens.verify)
         if kind != "click":
             raise TokenForged
-        markup = services.serving.markup(ticket.creative_id)
+        markup = ledger.serving.markup(ticket.creative_id)
         if markup is None:
             raise NotFound("creative", ticket.creative_id)
         base_url = services.settings.public_url or str(request.base_url).rstrip("/")

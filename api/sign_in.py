@@ -1,6 +1,7 @@
 """The door for people to sign in and out."""
 
 from typing import Annotated, Any, Final
+from uuid import UUID
 
 from litestar import Controller, Request, Response, get, post
 from litestar.di import NamedDependency
@@ -36,6 +37,13 @@ class RefreshToken(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """The token that prolongs a session; it is used once, and answered with the next."""
 
     refresh_token: Secret
+
+
+class Switch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The token that prolongs a session, and the organisation in which it is to go on."""
+
+    refresh_token: Secret
+    organisation_id: UUID
 
 
 class Tokens(Struct, frozen=True, kw_only=True):
@@ -103,6 +111,16 @@ class SignInController(Controller):
             ended = SessionsEnded(session_id=reused.session_id, reason="token_reused", network=found.address)
             await services.audit.record_past(reused.user.ledger_id, reused.user.id, ended, actor=actor_of(reused.user))
             raise SessionRefused(reused.reason) from None
+
+    @post("/switch", operation_id="switch", status_code=200, responses=problems.PROLONGING | problems.PUBLIC)
+    async def switch(
+        self, data: RequestBody[Switch], request: Request[Any, Any, Any], services: NamedDependency[Services]
+    ) -> Tokens:
+        """Go on with a session in another organisation that one belongs to; the token is used up as by `refresh`."""
+        async with services.log.pool.connection() as connection:
+            found = whereabouts(address_of(request), agent_of(request))
+            session = await sessions.rotate(connection, data.refresh_token, found=found, into=data.organisation_id)
+            return tokens_of(services, session)
 
     @post("/logout", operation_id="logout", status_code=204, responses=problems.PROLONGING)
     async def logout(

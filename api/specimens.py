@@ -14,10 +14,11 @@ from api.beacons import BeaconBatch, BeaconResult, BeaconResults
 from api.bid_request import Bid, BidDevice, BidGeo, BidRequest, BidResponse, Imp, Playable, Programme, SeatBid
 from api.invitations import Acceptance, NewInvitation
 from api.openid import Exchange, SecondFactorAsked
+from api.organisations import NewOrganisation, OrganisationChange
 from api.people import NewUser, UserChange
 from api.recovery import Forgotten, Reset, Verification
 from api.second_factor import Confirmation, Proof, Removal
-from api.sign_in import Credentials, RefreshToken, Tokens
+from api.sign_in import Credentials, RefreshToken, Switch, Tokens
 from api.slots import IssuedKey
 from api.webhooks import CreatedWebhook, NewWebhook, ReplayFrom
 from domain.ad_request import AdRequest, Content, Device, Geo, Placement, Site, Viewer
@@ -38,6 +39,7 @@ _SLOT: Final = UUID("0199a1b2-0000-7000-8000-000000000004")
 _KEY: Final = UUID("0199a1b2-0000-7000-8000-000000000005")
 _DECISION: Final = UUID("0199a1b2-0000-7000-8000-000000000006")
 _TOKEN: Final = "the-token-that-was-mailed"  # noqa: S105  nobody's token
+_ORGANISATION: Final = UUID("0199a1b2-0000-7000-8000-000000000008")
 _WEBHOOK: Final = UUID("0199a1b2-0000-7000-8000-000000000007")
 
 SPECIMENS: Final[tuple[Struct, ...]] = (
@@ -50,6 +52,12 @@ SPECIMENS: Final[tuple[Struct, ...]] = (
     ),
     Exchange(code="the-code-in-the-query", second_factor="492039"),
     SecondFactorAsked(code="the-code-to-be-exchanged"),
+    Switch(
+        refresh_token="the-token-that-came-with-the-last-answer",  # noqa: S106  nobody's password
+        organisation_id=_ORGANISATION,
+    ),
+    NewOrganisation(name="Northwind", slug="northwind", timezone="Europe/Stockholm", currency="SEK"),
+    OrganisationChange(logo_url="https://cdn.example/northwind.png"),
     NewUser(email="vera@example.com", password="a long sentence nobody guesses", role="viewer"),  # noqa: S106  nobody's password
     UserChange(role="manager"),
     ProfileChange(name="Vera Lindqvist", timezone="Europe/Stockholm"),

@@ -15,6 +15,7 @@ from api import problems
 from api.access import bearer
 from api.beacons import ErrorCode
 from api.decisions import SLOT_KEY, decide
+from api.open_ledgers import OpenLedger
 from api.pages import Wish
 from api.playing import is_playable, played
 from api.problems import Malformed
@@ -160,11 +161,12 @@ class VastController(Controller):
             "test": bool(test),
         }
         pod = _pod(durations, poddur, maxseq, minduration, maxduration)
+        services = services_of(request)
         return answer(
-            services_of(request),
+            services,
+            services.ledgers.of_slot_key(key or bearer(request)),
             msgspec.convert(asked, AdRequest),
             pod,
-            key or bearer(request),
             str(request.base_url).rstrip("/"),
         )
 
@@ -175,16 +177,16 @@ class VastController(Controller):
         return Response(None, status_code=204, headers=_NEVER_KEPT)
 
 
-def answer(services: Services, request: AdRequest, pod: Pod, slot_key: str, base_url: str) -> ASGIResponse:
+def answer(services: Services, ledger: OpenLedger, request: AdRequest, pod: Pod, base_url: str) -> ASGIResponse:
     """Choose what is played in a break, and return it as VAST; raise Unauthenticated, or NotFound for the slot."""
     slot_id = request.placements[0].slot_id
     is_pod = pod.seconds is not None or pod.ads_max > 1
     wish = Wish(lambda each: is_playable(each) and fits(pod, each.creative.duration_seconds), pod if is_pod else None)
     try:
-        decided = decide(services, request, slot_key, base_url, {PLACEMENT: wish})
+        decided = decide(services, ledger, request, base_url, {PLACEMENT: wish})
     except UnknownReference:
         raise NotFound("slot", slot_id) from None
-    ads = [played(services, ad, request) for ad in decided.decisions[0].ads]
+    ads = [played(ledger, ad, request) for ad in decided.decisions[0].ads]
     nothing = f"{services.settings.public_url or base_url}{NOTHING_PATH}?code={ERROR_CODE_MACRO}"
     return ASGIResponse(body=document(ads, error_url=nothing), media_type=VAST_XML, headers=_NEVER_KEPT)
 

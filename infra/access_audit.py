@@ -6,7 +6,8 @@ to be done.
 
 What is refused is up to attackers. It is counted in memory and appended once an interval, as tallies of requests are; a
 worker that is killed takes the last interval with it. Each such entry has a stream of its own, so that one whose answer
-was lost is not appended twice. Attempts at accounts that do not exist are of no ledger: metrics alone count them.
+was lost is not appended twice. Attempts at accounts that do not exist are of no ledger, and neither is what operators
+do: metrics alone count them.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ from infra import clock, metrics
 from infra.batch import Appending
 from infra.commit import commit
 from infra.database import Connection
-from infra.users import User
+from infra.users import INSTALLATION, User
 from infra.whereabouts import truncated
 from infra.writer import LogBusy, LogUnavailable, Writer
 
@@ -55,11 +56,14 @@ class AccessAudit:
         self, ledger_id: UUID, subject: UUID, event: AccessChange, *, actor: str, correlation_id: str | None = None
     ) -> None:
         """Append what is being done about a person or key; raise LogBusy or LogUnavailable if that cannot be."""
-        appending = _appending(ledger_id, subject, event, actor)
-        await self._writer.append(structs.replace(appending, correlation_id=correlation_id))
+        if ledger_id != INSTALLATION:
+            appending = _appending(ledger_id, subject, event, actor)
+            await self._writer.append(structs.replace(appending, correlation_id=correlation_id))
 
     async def record_past(self, ledger_id: UUID, subject: UUID, event: AccessChange, *, actor: str) -> None:
         """Append what has been done and must not wait for the log; where that cannot be done now, it is done later."""
+        if ledger_id == INSTALLATION:
+            return
         appending = _appending(ledger_id, subject, event, actor)
         try:
             await self._writer.append(appending)
@@ -74,7 +78,8 @@ class AccessAudit:
 
     def refuse(self, ledger_id: UUID, kind: RefusalKind, *, actor: str, reason: str, address: str) -> None:
         """Count one that was refused; of its address the network is kept."""
-        self._refused[ledger_id].add(kind, actor=actor, reason=reason, network=truncated(address))
+        if ledger_id != INSTALLATION:
+            self._refused[ledger_id].add(kind, actor=actor, reason=reason, network=truncated(address))
 
     async def keep(self) -> None:
         """Append whom was refused, every interval, until cancelled; then the rest."""
@@ -104,7 +109,8 @@ async def append_alone(
     connection: Connection, ledger_id: UUID, subject: UUID, event: AccessEvent, *, actor: str
 ) -> None:
     """Append without a writer what is being done, in the transaction that is open on this connection, if one is."""
-    await commit(connection, ledger_id, [_appending(ledger_id, subject, event, actor)], clock.now)
+    if ledger_id != INSTALLATION:
+        await commit(connection, ledger_id, [_appending(ledger_id, subject, event, actor)], clock.now)
 
 
 def actor_of(user: User) -> str:

@@ -1,9 +1,52 @@
-"""The tables of what is mailed to people about their accounts: tokens, and invitations to have one."""
+"""The tables of people, of where they are members, and of what is mailed to them about their accounts."""
 
-from sqlalchemy import Column, DateTime, Index, Table, Text, UniqueConstraint, Uuid
+from sqlalchemy import DDL, Boolean, Column, DateTime, Index, Table, Text, UniqueConstraint, Uuid, event
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from infra.tables import metadata
+
+people = Table(
+    "people",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("email", Text, nullable=False, unique=True),
+    Column("password_hash", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("timezone", Text, nullable=False),
+    Column("email_verified", Boolean, nullable=False),
+    comment="Identity is not in the log, which refers to people by id. E-mail addresses are kept in lower case.",
+)
+
+members = Table(
+    "members",
+    metadata,
+    Column("ledger_id", Uuid, primary_key=True),
+    Column("user_id", Uuid, primary_key=True),
+    Column("role", Text, nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("joined_at", DateTime(timezone=True), nullable=False),
+    Column("changed_at", DateTime(timezone=True)),
+    Column("advertiser_ids", ARRAY(Uuid), nullable=False),
+    Index("ix_members_person", "user_id"),
+    Index("ix_members_changed", "changed_at"),
+    comment="Who belongs to which organisations, and what they may do there; operators belong to the id of zeros.",
+)
+
+event.listen(
+    metadata,
+    "after_create",
+    DDL(  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
+        """
+        CREATE VIEW users WITH (security_invoker) AS
+        SELECT
+            ledger_id, id, email, password_hash, role, active, created_at, name, timezone, joined_at, changed_at,
+            advertiser_ids, email_verified
+        FROM members JOIN people ON people.id = members.user_id
+        """
+    ),
+)
+"""People as the members of their organisations, which is how they are mostly read."""
 
 account_tokens = Table(
     "account_tokens",
@@ -15,7 +58,7 @@ account_tokens = Table(
     Column("email", Text, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("expires_at", DateTime(timezone=True), nullable=False),
-    Index("ix_account_tokens_user", "ledger_id", "user_id"),
+    Index("ix_account_tokens_user", "user_id"),
     comment="What was mailed to people and is good once, by id: what proves it is in the letter alone. Used: gone.",
 )
 

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from infra import account_letters, clock, mailed_tokens
 from infra.account_letters import Reason, moment
-from infra.database import Connection
+from infra.database import Connection, see
 from infra.keys import Keys
 from infra.mailed_tokens import TokenUnfit
 
@@ -53,6 +53,7 @@ async def mail(connection: Connection, purpose: Purpose, *, ledger_id: UUID, use
     token_id, now = clock.fresh_id(), clock.now()
     expires_at = now + LIVES[purpose]
     row = {"ledger_id": ledger_id, "id": token_id, "user_id": user_id, "purpose": purpose, "email": email}
+    await see(connection, ledger_id)  # whoever has forgotten a password is nowhere yet
     async with connection.transaction():
         await connection.execute(INSERT, row | {"now": now, "expires_at": expires_at})
         until = moment(expires_at)
@@ -60,8 +61,12 @@ async def mail(connection: Connection, purpose: Purpose, *, ledger_id: UUID, use
 
 
 async def used(connection: Connection, keys: Keys, purpose: Purpose, token: str) -> Held:
-    """Use a token up, in the transaction of what it opens, and return who it was for; raise TokenUnfit."""
+    """Use a token up, in the transaction of what it opens, and return who it was for; raise TokenUnfit.
+
+    For the rest of the transaction, the connection looks at the ledger that the token was made in.
+    """
     ledger_id, token_id = mailed_tokens.read(keys, purpose, token)
+    await see(connection, ledger_id)
     asked = {"ledger_id": ledger_id, "id": token_id, "purpose": purpose, "now": clock.now()}
     found = await (await connection.execute(USE, asked)).fetchone()
     if found is None:

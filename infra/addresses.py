@@ -28,8 +28,8 @@ _COLUMNS: Final = ", ".join(User.__struct_fields__)
 
 # Note that somebody reads the mail of the address that they have.
 PROVE: Final = f"""
-    UPDATE users SET email_verified = true
-    WHERE ledger_id = %(ledger_id)s AND id = %(user_id)s AND email = %(email)s AND active
+    UPDATE people SET email_verified = true FROM members
+    WHERE user_id = id AND ledger_id = %(ledger_id)s AND id = %(user_id)s AND email = %(email)s AND active
     RETURNING {_COLUMNS}
 """
 
@@ -38,7 +38,7 @@ LOCK: Final = """
 """
 
 MOVE: Final = """
-    UPDATE users SET email = %(email)s, email_verified = true WHERE ledger_id = %(ledger_id)s AND id = %(user_id)s
+    UPDATE people SET email = %(email)s, email_verified = true WHERE id = %(user_id)s
 """
 
 

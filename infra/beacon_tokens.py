@@ -11,6 +11,7 @@ Exchanges have one of the impression's ticket for the notice that they bill, whi
 
 import base64
 import hmac
+from collections.abc import Iterator
 from hashlib import blake2b
 from typing import Final
 from uuid import UUID
@@ -67,6 +68,12 @@ class BeaconTokens:
         """Prepare all that does not depend on the ticket."""
         self._generations = tuple(_Generation(key, keys.ledger_id) for key in keys.beacon)
         self._current = self._generations[0]
+
+    def prefixes(self) -> Iterator[str]:
+        """Yield what, after the letter, the tokens of this ledger begin with, though others' may as well."""
+        for generation in self._generations:
+            for rest in range(16):  # two characters hold the key's id and four bits of what follows
+                yield base64.urlsafe_b64encode(generation.key_id + bytes([rest << 4]))[:2].decode()
 
     def sign(self, kind: DeliveryKind, ticket: Ticket) -> str:
         """Return the token that reports a delivery of that kind."""

@@ -1,23 +1,49 @@
 """Connections to PostgreSQL, and how a statement composed with SQLAlchemy Core runs on one."""
 
 import select
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
+from uuid import UUID
 
 import msgspec
 import psycopg
+from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow, dict_row
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool
 from sqlalchemy import ClauseElement
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
-Connection = psycopg.AsyncConnection[DictRow]
+
+class Connection(psycopg.AsyncConnection[DictRow]):
+    """A connection that knows which ledger it looks at: none before it is told."""
+
+    looks_at: UUID | None = None
+
+
+@dataclass
+class View:
+    """The ledger of whoever is being answered, to which connections from a pool are turned; none before it is known."""
+
+    ledger_id: UUID | None = None
+
+
 Pool = AsyncConnectionPool[Connection]
 T = TypeVar("T")
 
 APPLICATION_ROLE: Final = "ledger_app"
-"""The role that every connection of the service takes: it may append to the log, and neither update nor delete."""
+"""The role of web workers: of what is a ledger's it sees that of the one ledger a connection looks at (see `see`).
+
+Like the one below it may append to the log, and neither update nor delete.
+"""
+
+WORKER_ROLE: Final = "ledger_worker"
+"""The role of background work and of the command line: it sees every ledger."""
+
+_views: Final[ContextVar["View | None"]] = ContextVar("views", default=None)
 
 CONNECT_TIMEOUT_SECONDS: Final = 10
 IDLE_IN_TRANSACTION_SECONDS_MAX: Final = 60
@@ -40,8 +66,11 @@ class NotDurable(Exception):
         super().__init__(str(self.__doc__).format(settings=" and ".join(names)))
 
 
-def open_pool(url: str, *, size_max: int = 10, size_min: int = 1) -> Pool:
-    """Return a pool that is not yet open (`async with` it) of connections in autocommit mode and the service's role."""
+def open_pool(url: str, *, size_max: int = 10, size_min: int = 1, role: str = WORKER_ROLE) -> Pool:
+    """Return a pool that is not yet open (`async with` it) of connections in autocommit mode.
+
+    Those of the application's role see what is in view (see `look_at`), and else nothing of any ledger.
+    """
     return AsyncConnectionPool(
         url,
         min_size=size_min,
@@ -49,35 +78,74 @@ def open_pool(url: str, *, size_max: int = 10, size_min: int = 1) -> Pool:
         open=False,
         timeout=CONNECT_TIMEOUT_SECONDS,
         check=_check,
-        connection_class=psycopg.AsyncConnection[DictRow],
+        connection_class=Connection,
         kwargs={
             "autocommit": True,
             "row_factory": dict_row,
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
             # Plans for array parameters go wrong when they are made for fresh, empty tables and then kept.
-            "options": f"-c role={APPLICATION_ROLE} -c plan_cache_mode=force_custom_plan -c timezone=UTC",
+            "options": f"-c role={role} -c plan_cache_mode=force_custom_plan -c timezone=UTC",
         },
     )
 
 
 async def _check(connection: Connection) -> None:
-    """Raise psycopg.OperationalError when the server has left; it is asked only if it has said something meanwhile."""
+    """Turn a connection to the ledger that is in view, if it looked at another; raise when the server has left.
+
+    The server is asked whether it is there only if it has said something meanwhile.
+    """
     said = select.poll()
     said.register(connection.fileno(), select.POLLIN)
     if said.poll(0):
         await Pool.check_connection(connection)
+    view = _views.get()
+    await see(connection, None if view is None else view.ledger_id)
 
 
-async def connect(url: str, *, idle_in_transaction_seconds: int = IDLE_IN_TRANSACTION_SECONDS_MAX) -> Connection:
-    """Return a connection of its own, in autocommit mode and the service's role."""
-    settings = f"-c role={APPLICATION_ROLE} -c timezone=UTC"
-    return await psycopg.AsyncConnection[DictRow].connect(
+@contextmanager
+def viewing(ledger_id: UUID | None = None) -> Iterator[None]:
+    """Begin a view, which all tasks and threads that begin within it share."""
+    token = _views.set(View(ledger_id))
+    try:
+        yield
+    finally:
+        _views.reset(token)
+
+
+def look_at(ledger_id: UUID) -> None:
+    """Bring a ledger into view."""
+    view = _views.get()
+    assert view is not None  # noqa: S101  whoever is answered has one
+    view.ledger_id = ledger_id
+
+
+async def see(connection: Connection, ledger_id: UUID | None) -> None:
+    """Let row-level security show a connection one ledger, or (None) nothing of any; a transaction: until it ends."""
+    within = connection.pgconn.transaction_status != TransactionStatus.IDLE
+    if within or connection.looks_at != ledger_id:
+        await connection.execute("SELECT set_config('ledger.id', %s, %s)", (str(ledger_id or ""), within))
+        connection.looks_at = connection.looks_at if within else ledger_id
+
+
+async def connect(
+    url: str, *, role: str = WORKER_ROLE, idle_in_transaction_seconds: int = IDLE_IN_TRANSACTION_SECONDS_MAX
+) -> Connection:
+    """Return a connection of its own, in autocommit mode."""
+    settings = f"-c role={role} -c timezone=UTC"
+    return await Connection.connect(
         url,
         autocommit=True,
         row_factory=dict_row,
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
         options=f"{settings} -c idle_in_transaction_session_timeout={idle_in_transaction_seconds}s",
     )
+
+
+async def connect_to(url: str, ledger_id: UUID) -> Connection:
+    """Return a connection of its own that sees one ledger, for good."""
+    connection = await connect(url, role=APPLICATION_ROLE)
+    await see(connection, ledger_id)
+    return connection
 
 
 async def check_durability(connection: Connection) -> None:

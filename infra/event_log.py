@@ -15,7 +15,7 @@ from psycopg.rows import tuple_row
 
 from domain.errors import Refusal
 from domain.events import Entry, Event
-from infra.database import Connection
+from infra.database import Connection, see
 
 CHANNEL: Final = "ledger_appended"
 """Where one notification a batch says that a ledger has grown; its payload is the ledger's id."""
@@ -128,15 +128,19 @@ def type_of(entry: Entry) -> str:
 
 
 async def create_ledger(connection: Connection, ledger_id: UUID, name: str, now: datetime) -> None:
-    """Begin a ledger with an empty log."""
+    """Begin a ledger with an empty log, and tell those who serve ledgers; its owner is called by its id at first."""
     async with connection.transaction():
         await connection.execute(
-            "INSERT INTO ledgers (ledger_id, name, created_at) VALUES (%s, %s, %s)", (ledger_id, name, now)
+            "INSERT INTO ledgers (ledger_id, name, created_at, slug, timezone) VALUES (%s, %s, %s, %s, 'UTC')",
+            (ledger_id, name, now, str(ledger_id)),
         )
+        await see(connection, ledger_id)
         await connection.execute(
             "INSERT INTO ledger_heads (ledger_id, position, command_position, recorded_at) VALUES (%s, 0, 0, %s)",
             (ledger_id, now),
         )
+        await see(connection, connection.looks_at)
+        await connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, str(ledger_id)))
 
 
 async def read_head(connection: Connection, ledger_id: UUID) -> Head:

@@ -14,7 +14,7 @@ from msgspec import Struct
 from domain.errors import NotFound, Refusal
 from infra import account_letters, addresses, clock, mailed_tokens, throttle, users
 from infra.account_letters import moment
-from infra.database import Connection, as_structs
+from infra.database import Connection, as_structs, see
 from infra.keys import Keys
 from infra.mailed_tokens import TokenUnfit
 from infra.users import EmailTaken, EmailUnfit, Role, User
@@ -202,13 +202,14 @@ async def accept(
     ledger_id, token_id = mailed_tokens.read(keys, "invitation", token)
     asked = {"ledger_id": ledger_id, "token_id": token_id, "now": clock.now()}
     async with connection.transaction():
+        await see(connection, ledger_id)
         offered = await (await connection.execute(ACCEPT, asked)).fetchone()
         if offered is None:
             raise TokenUnfit
         email, role, limited_to = offered["email"], offered["role"], offered["advertiser_ids"]
         user: User | None
-        if signed_in is not None and (signed_in.ledger_id, signed_in.email) == (ledger_id, email):
-            await users.change(connection, ledger_id, signed_in.id, role=role, advertiser_ids=limited_to)
+        if signed_in is not None and signed_in.email == email:
+            await users.join(connection, ledger_id, signed_in.id, role=role, advertiser_ids=limited_to)
             user = await addresses.proven(connection, ledger_id, signed_in.id, email)
         else:
             said = {"password": password, "name": name or offered["name"], "advertiser_ids": limited_to}

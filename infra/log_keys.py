@@ -32,7 +32,8 @@ class SigningRefused(Exception):
 class LogKeys(Struct, frozen=True, kw_only=True):
     """The private keys of a log, and where the first of them is kept; `origin` is what the log is called, if said.
 
-    While the first replaces a previous one, both sign.
+    While the first replaces a previous one, both sign. The `first` ledger is called that; those after it have their own
+    ids behind it.
     """
 
     path: Path
@@ -41,6 +42,7 @@ class LogKeys(Struct, frozen=True, kw_only=True):
     previous: Ed25519PrivateKey | None = None
     mldsa44: MLDSA44PrivateKey | None = None
     origin: str | None = None
+    first: UUID | None = None
 
     def __repr__(self) -> str:
         """Show nothing secret."""
@@ -48,7 +50,9 @@ class LogKeys(Struct, frozen=True, kw_only=True):
 
     def origin_of(self, ledger_id: UUID) -> str:
         """Return what a ledger's log is called in every checkpoint, for ever."""
-        return self.origin or f"campaign-ledger/{ledger_id}"
+        if self.origin is None:
+            return f"campaign-ledger/{ledger_id}"
+        return self.origin if self.first in {None, ledger_id} else f"{self.origin}/{ledger_id}"
 
     def signers(self, ledger_id: UUID) -> tuple[Signer, ...]:
         """Return the keys under the name of a ledger's log: the Ed25519 key, the one before, the ML-DSA-44 key."""

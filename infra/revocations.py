@@ -27,11 +27,11 @@ CLOCK_DIFFERENCE_SECONDS_MAX: Final = 60
 
 # Whose role or advertisers were set or who was deactivated within the life of a token.
 READ_CHANGED: Final = """
-    SELECT id, role, active, advertiser_ids FROM users WHERE ledger_id = %(ledger_id)s AND changed_at > %(since)s
+    SELECT ledger_id, user_id, role, active, advertiser_ids FROM members WHERE changed_at > %(since)s
 """
 
 READ_ENDED: Final = """
-    SELECT DISTINCT family_id FROM refresh_tokens WHERE ledger_id = %(ledger_id)s AND revoked_at > %(since)s
+    SELECT DISTINCT family_id FROM refresh_tokens WHERE revoked_at > %(since)s
 """
 
 log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
@@ -54,12 +54,11 @@ class TokenTakenBack(TokenRefused):
 
 
 class Revocations:
-    """What was taken back of the access tokens of one ledger that may still be valid."""
+    """What was taken back of the access tokens of the installation that may still be valid."""
 
-    def __init__(self, ledger_id: UUID) -> None:
+    def __init__(self) -> None:
         """Begin with nothing taken back."""
-        self.ledger_id: Final = ledger_id
-        self._standings: Mapping[UUID, Standing | None] = {}
+        self._standings: Mapping[tuple[UUID, UUID], Standing | None] = {}
         self._ended: frozenset[UUID] = frozenset()
         self._reading = asyncio.Lock()
 
@@ -68,7 +67,7 @@ class Revocations:
         if claims.sid in self._ended:
             raise TokenTakenBack("session ended", claims)
         said = Standing(claims.role, claims.advertisers)
-        found = self._standings.get(claims.sub, said)
+        found = self._standings.get((claims.ledger, claims.sub), said)
         if found is None:
             raise TokenTakenBack("deactivated", claims)
         return claims if found == said else structs.replace(claims, **found._asdict())
@@ -76,12 +75,14 @@ class Revocations:
     async def refresh(self, connection: Connection) -> None:
         """Read again who has changed; what was read last counts."""
         since = clock.now() - timedelta(seconds=ACCESS_TOKEN_SECONDS + CLOCK_DIFFERENCE_SECONDS_MAX)
-        asked = {"ledger_id": self.ledger_id, "since": since}
+        asked = {"since": since}
         async with self._reading:
             changed = await (await connection.execute(READ_CHANGED, asked)).fetchall()
             ended = await (await connection.execute(READ_ENDED, asked)).fetchall()
             self._standings = {
-                row["id"]: Standing(row["role"], tuple(row["advertiser_ids"])) if row["active"] else None
+                (row["ledger_id"], row["user_id"]): Standing(row["role"], tuple(row["advertiser_ids"]))
+                if row["active"]
+                else None
                 for row in changed
             }
             self._ended = frozenset(row["family_id"] for row in ended)

@@ -1,6 +1,7 @@
 """Second factors: time-based one-time passwords (RFC 6238) with recovery codes, which a person may turn on.
 
-The secret is kept as personal data is, encrypted under a key of its owner's that a master key wraps. A password is good
+The secret is kept as personal data is, encrypted under a key of its owner's that a master key wraps, among the keys of
+the ledger in which it was turned on; it counts in all of them. A password is good
 once: the step of time that it belonged to is kept, and must grow. A recovery code is good once as well, and kept as
 SHA-256: it has 80 random bits.
 """
@@ -14,10 +15,11 @@ from uuid import UUID
 
 import pyotp
 from msgspec import Struct
+from psycopg.rows import DictRow
 
 from domain.errors import NotFound, Refusal
 from infra import clock, personal_data
-from infra.database import Connection
+from infra.database import Connection, see
 from infra.subject_keys import WRITE_KEY, fresh_key, read_subjects, row_of, wrap
 from infra.users import User
 
@@ -66,31 +68,33 @@ class WrongCode(Refusal):
 ENROL: Final = """
     INSERT INTO second_factors AS known (ledger_id, user_id, secret, confirmed, last_step, recovery_sha256)
     VALUES (%(ledger_id)s, %(user_id)s, %(secret)s, false, 0, '{}')
-    ON CONFLICT (ledger_id, user_id) DO UPDATE SET secret = excluded.secret, last_step = 0 WHERE NOT known.confirmed
+    ON CONFLICT (user_id) DO UPDATE
+    SET ledger_id = excluded.ledger_id, secret = excluded.secret, last_step = 0
+    WHERE NOT known.confirmed
 """
 
 READ: Final = """
-    SELECT secret, confirmed, cardinality(recovery_sha256) AS left_over FROM second_factors
-    WHERE ledger_id = %(ledger_id)s AND user_id = %(user_id)s
+    SELECT ledger_id, secret, confirmed, cardinality(recovery_sha256) AS left_over FROM second_factors
+    WHERE user_id = %(user_id)s
 """
 
 CONFIRM: Final = """
     UPDATE second_factors SET confirmed = true, last_step = %(step)s, recovery_sha256 = %(recovery)s
-    WHERE ledger_id = %(ledger_id)s AND user_id = %(user_id)s AND NOT confirmed AND secret = %(secret)s
+    WHERE user_id = %(user_id)s AND NOT confirmed AND secret = %(secret)s
 """
 
 # Of two who present one password at once, one is let in.
 USE_STEP: Final = """
     UPDATE second_factors SET last_step = %(step)s
-    WHERE ledger_id = %(ledger_id)s AND user_id = %(user_id)s AND last_step < %(step)s AND secret = %(secret)s
+    WHERE user_id = %(user_id)s AND last_step < %(step)s AND secret = %(secret)s
 """
 
 USE_RECOVERY: Final = """
     UPDATE second_factors SET recovery_sha256 = array_remove(recovery_sha256, %(code)s)
-    WHERE ledger_id = %(ledger_id)s AND user_id = %(user_id)s AND confirmed AND %(code)s = ANY(recovery_sha256)
+    WHERE user_id = %(user_id)s AND confirmed AND %(code)s = ANY(recovery_sha256)
 """
 
-REMOVE: Final = "DELETE FROM second_factors WHERE ledger_id = %(ledger_id)s AND user_id = %(user_id)s"
+REMOVE: Final = "DELETE FROM second_factors WHERE user_id = %(user_id)s"
 
 
 async def of_person(connection: Connection, user: User) -> SecondFactor:
@@ -118,7 +122,7 @@ async def enrol(connection: Connection, masters: Sequence[bytes], user: User) ->
 async def confirm(connection: Connection, masters: Sequence[bytes], user: User, code: str) -> list[str]:
     """Turn one-time passwords on for who has entered the secret, and return recovery codes; raise WrongCode."""
     row = await (await connection.execute(READ, _named(user))).fetchone()
-    step = None if row is None else await _step(connection, masters, user, row["secret"], code)
+    step = None if row is None else await _step(connection, masters, user, row, code)
     codes = [base64.b32encode(secrets.token_bytes(RECOVERY_CODE_BYTES)).decode().lower() for _ in range(RECOVERY_CODES)]
     if row is not None and step is not None:
         set_to = {"step": step, "secret": row["secret"], "recovery": [_digest(each) for each in codes]}
@@ -132,7 +136,7 @@ async def passes(connection: Connection, masters: Sequence[bytes], user: User, c
     row = await (await connection.execute(READ, _named(user))).fetchone()
     if row is None or not row["confirmed"]:
         return False
-    step = await _step(connection, masters, user, row["secret"], code)
+    step = await _step(connection, masters, user, row, code)
     if step is not None:
         used = await connection.execute(USE_STEP, _named(user) | {"step": step, "secret": row["secret"]})
     else:
@@ -146,10 +150,11 @@ async def remove(connection: Connection, user: User) -> None:
         raise NotFound("second factor of", user.id)
 
 
-async def _step(connection: Connection, masters: Sequence[bytes], user: User, kept: str, code: str) -> int | None:
+async def _step(connection: Connection, masters: Sequence[bytes], user: User, kept: DictRow, code: str) -> int | None:
     """Return the step of time that a one-time password belongs to, if it is one of about now."""
-    subject = (await read_subjects(connection, masters, user.ledger_id, [user.id]))[user.id]
-    opened = personal_data.decrypt(subject, _FIELD, kept)
+    await see(connection, kept["ledger_id"])  # where it was turned on, whichever organisation is signed in to
+    subject = (await read_subjects(connection, masters, kept["ledger_id"], [user.id]))[user.id]
+    opened = personal_data.decrypt(subject, _FIELD, kept["secret"])
     if opened is None:
         return None
     totp, now = pyotp.TOTP(opened.value), int(clock.now().timestamp()) // STEP_SECONDS

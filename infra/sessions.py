@@ -20,7 +20,7 @@ from msgspec import Struct
 from psycopg.rows import DictRow
 
 from domain.errors import NotFound
-from infra import clock
+from infra import clock, users
 from infra.database import Connection
 from infra.users import REVOKE_SESSIONS, User
 from infra.whereabouts import Whereabouts
@@ -104,30 +104,29 @@ STATE: Final = """
 ROTATE: Final = """
     WITH used AS (
         UPDATE refresh_tokens SET used_at = %(now)s WHERE token_sha256 = %(token_sha256)s
-        RETURNING ledger_id, user_id, family_id, expires_at
+        RETURNING user_id, family_id, expires_at
     )
     INSERT INTO refresh_tokens (ledger_id, user_id, family_id, token_sha256, issued_at, expires_at, address, agent)
-    SELECT ledger_id, user_id, family_id, %(next_sha256)s, %(now)s, expires_at, %(address)s, %(agent)s FROM used
+    SELECT %(ledger_id)s, user_id, family_id, %(next_sha256)s, %(now)s, expires_at, %(address)s, %(agent)s FROM used
 """
 
 LOCK_PERSON: Final = """
-    SELECT id FROM users WHERE ledger_id = %(ledger_id)s AND id = %(user_id)s FOR NO KEY UPDATE
+    SELECT id FROM people WHERE id = %(user_id)s FOR NO KEY UPDATE
 """
 
 REVOKE: Final = """
     UPDATE refresh_tokens SET revoked_at = %(now)s
-    WHERE ledger_id = %(ledger_id)s AND user_id = %(user_id)s AND family_id = %(family_id)s AND revoked_at IS NULL
+    WHERE user_id = %(user_id)s AND family_id = %(family_id)s AND revoked_at IS NULL
 """
 
 # A session that goes on has one token that is not used yet, which says when and from where it was prolonged last.
 LIST: Final = """
     SELECT family_id AS id, issued_at AS last_used_at, expires_at, address, agent, (
         SELECT min(first.issued_at) FROM refresh_tokens AS first
-        WHERE first.ledger_id = last.ledger_id AND first.user_id = last.user_id AND first.family_id = last.family_id
+        WHERE first.user_id = last.user_id AND first.family_id = last.family_id
     ) AS created_at
     FROM refresh_tokens AS last
-    WHERE ledger_id = %(ledger_id)s AND user_id = %(user_id)s
-        AND used_at IS NULL AND revoked_at IS NULL AND expires_at > %(now)s
+    WHERE user_id = %(user_id)s AND used_at IS NULL AND revoked_at IS NULL AND expires_at > %(now)s
     ORDER BY issued_at DESC LIMIT %(limit)s
 """
 
@@ -155,10 +154,14 @@ async def start(connection: Connection, user: User, *, password_hash: str, found
     return Session(id=session_id, user=user, refresh_token=token, expires_at=expires_at)
 
 
-async def rotate(connection: Connection, token: str, *, found: Whereabouts = NOWHERE) -> Session:
+async def rotate(
+    connection: Connection, token: str, *, found: Whereabouts = NOWHERE, into: UUID | None = None
+) -> Session:
     """Exchange a refresh token for the next; raise SessionRefused, after ending its session if it was used before.
 
-    To be called outside a transaction, or the end of the session would be rolled back with it.
+    The session goes on in the same ledger, or `into` another one of the person's; raise NotFound when it is not one,
+    and nothing has changed then. To be called outside a transaction, or the end of the session would be rolled back
+    with it.
     """
     next_token, now = _fresh_token(), clock.now()
     parameters = {"token_sha256": _digest(token), "now": now}
@@ -166,7 +169,9 @@ async def rotate(connection: Connection, token: str, *, found: Whereabouts = NOW
         user, last = await _locked(connection, parameters)
         refused = _why_refused(user, last, now)
         if refused is None:
-            prolonged = parameters | found._asdict() | {"next_sha256": _digest(next_token)}
+            if into is not None:
+                user = await _member(connection, into, user.id)
+            prolonged = parameters | found._asdict() | {"next_sha256": _digest(next_token), "ledger_id": user.ledger_id}
             await connection.execute(ROTATE, prolonged)
         elif refused == _REUSED:
             await connection.execute(REVOKE, last | parameters)
@@ -189,24 +194,24 @@ async def end(connection: Connection, token: str) -> tuple[User, UUID] | None:
     return (user, found["family_id"]) if ended.rowcount else None
 
 
-async def of_person(connection: Connection, ledger_id: UUID, user_id: UUID) -> list[OpenSession]:
+async def of_person(connection: Connection, user_id: UUID) -> list[OpenSession]:
     """Return the sessions of a person that go on, the last used first."""
-    asked = {"ledger_id": ledger_id, "user_id": user_id, "now": clock.now(), "limit": SESSIONS_LISTED_MAX}
+    asked = {"user_id": user_id, "now": clock.now(), "limit": SESSIONS_LISTED_MAX}
     return msgspec.convert(await (await connection.execute(LIST, asked)).fetchall(), list[OpenSession])
 
 
-async def end_one(connection: Connection, ledger_id: UUID, user_id: UUID, session_id: UUID) -> None:
+async def end_one(connection: Connection, user_id: UUID, session_id: UUID) -> None:
     """End a session of a person; raise NotFound when it does not go on."""
-    ended = {"ledger_id": ledger_id, "user_id": user_id, "family_id": session_id, "now": clock.now()}
+    ended = {"user_id": user_id, "family_id": session_id, "now": clock.now()}
     async with connection.transaction():
         await connection.execute(LOCK_PERSON, ended)
         if not (await connection.execute(REVOKE, ended)).rowcount:
             raise NotFound("session", session_id)
 
 
-async def end_others(connection: Connection, ledger_id: UUID, user_id: UUID, *, kept: UUID | None) -> bool:
+async def end_others(connection: Connection, user_id: UUID, *, kept: UUID | None) -> bool:
     """End the sessions of a person but the one that is kept, and return whether there were any."""
-    ended = {"ledger_id": ledger_id, "user_id": user_id, "kept": kept, "now": clock.now()}
+    ended = {"user_id": user_id, "kept": kept, "within": None, "now": clock.now()}
     async with connection.transaction():
         await connection.execute(LOCK_PERSON, ended)
         return bool((await connection.execute(REVOKE_SESSIONS, ended)).rowcount)
@@ -224,6 +229,16 @@ async def _locked(connection: Connection, parameters: dict[str, Any]) -> tuple[U
     if person is None or found is None:
         raise SessionRefused("unknown")
     return msgspec.convert(person, User), found
+
+
+async def _member(connection: Connection, ledger_id: UUID, user_id: UUID) -> User:
+    try:
+        user = await users.by_id(connection, ledger_id, user_id)
+    except NotFound:
+        raise NotFound("organisation", ledger_id) from None
+    if not user.active:
+        raise NotFound("organisation", ledger_id)
+    return user
 
 
 def _why_refused(user: User, found: DictRow, now: datetime) -> str | None:

@@ -72,6 +72,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     log_mldsa44_key_file: Path | None = None
     log_policy_file: Path | None = None
     log_origin: str | None = None
+    self_sign_up: bool = True
     admin_email: str | None
     admin_password: str | None
     log_level: str
@@ -140,6 +141,7 @@ def read(*, data_dir: Path | None = None) -> Settings:
         log_mldsa44_key_file=_path("LEDGER_LOG_MLDSA44_KEY_FILE"),
         log_policy_file=_path("LEDGER_LOG_POLICY_FILE"),
         log_origin=os.environ.get("LEDGER_LOG_ORIGIN") or None,
+        self_sign_up=_switch("LEDGER_SELF_SIGN_UP", default=True),
         admin_email=os.environ.get("LEDGER_ADMIN_EMAIL") or None,
         admin_password=os.environ.get("LEDGER_ADMIN_PASSWORD") or None,
         log_level=os.environ.get("LEDGER_LOG_LEVEL") or "info",
@@ -273,6 +275,13 @@ def _waits(name: str, default: tuple[float, ...]) -> tuple[float, ...]:
     if not waits or not all(0 <= wait <= WAIT_SECONDS_MAX for wait in waits):
         raise SettingUnfit(name, said, "numbers of seconds, separated by commas")
     return waits
+
+
+def _switch(name: str, *, default: bool) -> bool:
+    said = os.environ.get(name) or ("on" if default else "off")
+    if said not in {"on", "off"}:
+        raise SettingUnfit(name, said, "on or off")
+    return said == "on"
 
 
 def _number(name: str, default: int) -> int:

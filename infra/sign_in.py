@@ -6,7 +6,7 @@ from domain.access import PasswordChanged, SignedIn
 from domain.errors import Refusal
 from infra import passwords, second_factors, sessions, sign_in_alerts, throttle, users
 from infra.access_audit import AccessAudit, actor_of
-from infra.database import Connection, Pool
+from infra.database import Connection, Pool, see
 from infra.keys import Keys
 from infra.second_factors import WrongCode
 from infra.sessions import Session, SessionRefused
@@ -87,6 +87,7 @@ async def begin(
 
     `password_hash` is that of the time when they did: it must not have changed meanwhile.
     """
+    await see(connection, user.ledger_id)
     try:
         async with connection.transaction():
             await sign_in_alerts.alert(connection, user, found)

@@ -14,7 +14,7 @@ KNOWN_DAYS: Final = 30
 
 KNOWN: Final = """
     SELECT count(*) AS uses, bool_or(address = %(address)s) AND bool_or(agent = %(agent)s) AS known FROM refresh_tokens
-    WHERE ledger_id = %(ledger_id)s AND user_id = %(user_id)s AND issued_at > %(since)s
+    WHERE user_id = %(user_id)s AND issued_at > %(since)s
 """
 
 
@@ -26,7 +26,7 @@ async def alert(connection: Connection, user: User, found: Whereabouts) -> None:
     """
     now = clock.now()
     since = now - timedelta(days=KNOWN_DAYS)
-    asked = {"ledger_id": user.ledger_id, "user_id": user.id, "since": since, **found._asdict()}
+    asked = {"user_id": user.id, "since": since, **found._asdict()}
     await connection.execute(LOCK_PERSON, asked)
     before = await (await connection.execute(KNOWN, asked)).fetchone()
     is_first = before is not None and not before["uses"] and user.created_at > since

@@ -39,7 +39,12 @@ ledgers = Table(
     Column("ledger_id", Uuid, primary_key=True),
     Column("name", Text, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
-    comment="One row a ledger: the unit of order, of proof and of scale.",
+    Column("slug", Text, nullable=False, unique=True),
+    Column("logo_url", Text),
+    Column("logo_file", Text),
+    Column("timezone", Text, nullable=False),
+    Column("currency", Text),
+    comment="One row a ledger: the unit of order, of proof and of scale; and the organisation that owns it.",
 )
 
 ledger_heads = Table(
@@ -230,25 +235,6 @@ subject_keys = Table(
     comment="The keys of personal data in the log, wrapped by the named master key; NULL once they were destroyed.",
 )
 
-users = Table(
-    "users",
-    metadata,
-    Column("ledger_id", Uuid, primary_key=True),
-    Column("id", Uuid, primary_key=True),
-    Column("email", Text, nullable=False, unique=True),
-    Column("password_hash", Text, nullable=False),
-    Column("role", Text, nullable=False),
-    Column("active", Boolean, nullable=False),
-    Column("created_at", DateTime(timezone=True), nullable=False),
-    Column("name", Text, nullable=False),
-    Column("timezone", Text, nullable=False),
-    Column("changed_at", DateTime(timezone=True)),
-    Column("advertiser_ids", ARRAY(Uuid), nullable=False),
-    Column("email_verified", Boolean, nullable=False),
-    Index("ix_users_changed", "ledger_id", "changed_at"),
-    comment="Identity is not in the log, which refers to people by id. E-mail addresses are kept in lower case.",
-)
-
 refresh_tokens = Table(
     "refresh_tokens",
     metadata,
@@ -262,7 +248,8 @@ refresh_tokens = Table(
     Column("revoked_at", DateTime(timezone=True)),
     Column("address", Text, nullable=False),
     Column("agent", Text, nullable=False),
-    Index("ix_refresh_tokens_revoked", "ledger_id", "revoked_at"),
+    Index("ix_refresh_tokens_person", "user_id", "family_id"),
+    Index("ix_refresh_tokens_revoked", "revoked_at"),
     comment="Rotating refresh tokens, by hash; one family a sign-in. Using one twice revokes its family.",
 )
 
@@ -286,13 +273,13 @@ api_keys = Table(
 second_factors = Table(
     "second_factors",
     metadata,
-    Column("ledger_id", Uuid, primary_key=True),
+    Column("ledger_id", Uuid, nullable=False),
     Column("user_id", Uuid, primary_key=True),
     Column("secret", Text, nullable=False),
     Column("confirmed", Boolean, nullable=False),
     Column("last_step", BigInteger, nullable=False),
     Column("recovery_sha256", ARRAY(LargeBinary), nullable=False),
-    comment="Secrets of one-time passwords, encrypted under their owner's subject key; recovery codes by hash.",
+    comment="Secrets of one-time passwords, encrypted under their owner's key in that ledger; recovery codes by hash.",
 )
 
 login_attempts = Table(

@@ -15,7 +15,12 @@ from domain.values import Email, zone
 from infra import clock, passwords
 from infra.database import Connection
 
-Role = Literal["admin", "manager", "reviewer", "finance", "viewer", "auditor", "advertiser"]
+Role = Literal["admin", "manager", "reviewer", "finance", "viewer", "auditor", "advertiser", "operator"]
+MemberRole = Literal["admin", "manager", "reviewer", "finance", "viewer", "auditor", "advertiser"]
+"""The roles of an organisation: all but that of those who run the installation."""
+
+INSTALLATION: Final = UUID(int=0)
+"""What stands in the place of a ledger for operators, who belong to none: nothing is kept under it."""
 
 USERS_PER_PAGE_MAX: Final = 500
 ADVERTISERS_MAX: Final = 50
@@ -66,25 +71,33 @@ class AdvertisersUnfit(Refusal):
     code = "advertisers_unfit"
 
 
+class BelongsElsewhere(Refusal):
+    """Who belongs to several organisations looks after their own account."""
+
+    kind = "conflict"
+    code = "belongs_elsewhere"
+
+
 _COLUMNS: Final = ", ".join(User.__struct_fields__)
 """In SQL a person is called what the fields are."""
 
 # Add a person, unless somebody in the installation has the e-mail address.
 INSERT_USER: Final = """
-    INSERT INTO users (
-        ledger_id, id, email, password_hash, role, active, created_at, name, timezone, advertiser_ids,
-        email_verified
+    WITH person AS (
+        INSERT INTO people (id, email, password_hash, created_at, name, timezone, email_verified)
+        VALUES (
+            %(id)s, %(email)s, %(password_hash)s, %(created_at)s, %(name)s, %(timezone)s, %(email_verified)s
+        )
+        ON CONFLICT (email) DO NOTHING RETURNING id, created_at
     )
-    VALUES (
-        %(ledger_id)s, %(id)s, %(email)s, %(password_hash)s, %(role)s, %(active)s, %(created_at)s, %(name)s,
-        %(timezone)s, %(advertiser_ids)s::uuid[], %(email_verified)s
-    )
-    ON CONFLICT (email) DO NOTHING
+    INSERT INTO members (ledger_id, user_id, role, active, joined_at, advertiser_ids)
+    SELECT %(ledger_id)s, id, %(role)s, %(active)s, created_at, %(advertiser_ids)s::uuid[] FROM person
 """
 
-# Find a person of whatever ledger by what they sign in with.
+# Find a person by what they sign in with, as a member of the organisation that they have been in for longest.
 BY_EMAIL: Final = f"""
     SELECT {_COLUMNS}, password_hash FROM users WHERE email = %(email)s
+    ORDER BY active DESC, ledger_id = %(nowhere)s, joined_at, ledger_id LIMIT 1
 """
 
 BY_ID: Final = f"""
@@ -101,41 +114,55 @@ PAGE: Final = f"""
 
 # Set what is not NULL of a person, whose row is also the lock of their sessions. Advertisers leave with their role.
 CHANGE: Final = f"""
-    UPDATE users
-    SET role = coalesce(%(role)s, role),
-        active = coalesce(%(active)s, active),
-        password_hash = coalesce(%(password_hash)s, password_hash),
+    WITH member AS (
+        UPDATE members
+        SET role = coalesce(%(role)s, role),
+            active = coalesce(%(active)s, active),
+            advertiser_ids = coalesce(
+                %(advertiser_ids)s::uuid[],
+                CASE WHEN coalesce(%(role)s, role) = 'advertiser' THEN advertiser_ids ELSE '{{}}' END
+            ),
+            changed_at = CASE WHEN %(permits)s THEN %(now)s ELSE changed_at END
+        WHERE ledger_id = %(ledger_id)s AND user_id = %(user_id)s
+        RETURNING ledger_id, user_id, role, active, advertiser_ids
+    )
+    UPDATE people
+    SET password_hash = coalesce(%(password_hash)s, password_hash),
         name = coalesce(%(name)s, name),
-        timezone = coalesce(%(timezone)s, timezone),
-        advertiser_ids = coalesce(
-            %(advertiser_ids)s::uuid[],
-            CASE WHEN coalesce(%(role)s, role) = 'advertiser' THEN advertiser_ids ELSE '{{}}' END
-        ),
-        changed_at = CASE WHEN %(permits)s THEN %(now)s ELSE changed_at END
-    WHERE ledger_id = %(ledger_id)s AND id = %(user_id)s
+        timezone = coalesce(%(timezone)s, timezone)
+    FROM member WHERE people.id = member.user_id
     RETURNING {_COLUMNS}
 """
 
 # Replace a hash by a better one of the same password, unless the password has changed meanwhile.
 REHASH: Final = """
-    UPDATE users SET password_hash = %(better)s
-    WHERE ledger_id = %(ledger_id)s AND id = %(user_id)s AND password_hash = %(password_hash)s
+    UPDATE people SET password_hash = %(better)s WHERE id = %(user_id)s AND password_hash = %(password_hash)s
 """
 
-# End a person's sessions, but for one of them perhaps.
+# End a person's sessions, but for one of them perhaps; with `within`, those that are in that organisation now.
 REVOKE_SESSIONS: Final = """
     UPDATE refresh_tokens SET revoked_at = %(now)s
-    WHERE ledger_id = %(ledger_id)s AND user_id = %(user_id)s AND revoked_at IS NULL
-        AND family_id IS DISTINCT FROM %(kept)s::uuid
+    WHERE user_id = %(user_id)s AND revoked_at IS NULL AND family_id IS DISTINCT FROM %(kept)s::uuid
+        AND (%(within)s::uuid IS NULL OR (ledger_id = %(within)s AND used_at IS NULL))
 """
 
 # Make worthless whatever was mailed to a person: it was asked for by who knew the password before.
-END_TOKENS: Final = "DELETE FROM account_tokens WHERE ledger_id = %(ledger_id)s AND user_id = %(user_id)s"
+END_TOKENS: Final = "DELETE FROM account_tokens WHERE user_id = %(user_id)s"
+
+# Add a person to an organisation, unless they belong to it.
+JOIN: Final = """
+    INSERT INTO members (ledger_id, user_id, role, active, joined_at, advertiser_ids)
+    VALUES (%(ledger_id)s, %(user_id)s, %(role)s, true, %(now)s, %(advertiser_ids)s::uuid[])
+    ON CONFLICT (ledger_id, user_id) DO NOTHING
+"""
+
+ELSEWHERE: Final = "SELECT FROM members WHERE user_id = %(user_id)s AND ledger_id <> %(ledger_id)s AND active"
 
 # Find who may come in and look after people, and wait for whoever else changes that: of two admins who are let go at
 # once, the second is seen to be the last.
 LOCK_ADMINS: Final = """
-    SELECT id FROM users WHERE ledger_id = %(ledger_id)s AND role = 'admin' AND active ORDER BY id FOR NO KEY UPDATE
+    SELECT user_id AS id FROM members
+    WHERE ledger_id = %(ledger_id)s AND role = 'admin' AND active ORDER BY user_id FOR NO KEY UPDATE
 """
 
 
@@ -176,7 +203,7 @@ async def create(
 
 async def by_email(connection: Connection, email: str) -> tuple[User, str] | None:
     """Return the person of any ledger who has an e-mail address, and the hash of their password."""
-    cursor = await connection.execute(BY_EMAIL, {"email": canonical(email)})
+    cursor = await connection.execute(BY_EMAIL, {"email": canonical(email), "nowhere": INSTALLATION})
     row = await cursor.fetchone()
     return (msgspec.convert(row, User), row["password_hash"]) if row else None
 
@@ -215,7 +242,7 @@ async def change(
         user = await _changed(connection, ledger_id, user_id, role=role, active=active, advertiser_ids=named)
         check_advertisers(user.role, user.advertiser_ids)
         if active is False:
-            await end_sessions(connection, user)
+            await end_sessions(connection, user, within=ledger_id)
     return user
 
 
@@ -225,6 +252,24 @@ def check_advertisers(role: Role, advertiser_ids: Sequence[UUID]) -> None:
         raise AdvertisersUnfit("Say whose campaigns an advertiser sees.", pointer="/advertiser_ids")
     if role != "advertiser" and advertiser_ids:
         raise AdvertisersUnfit(f"The role {role} is not limited to advertisers.", pointer="/advertiser_ids")
+
+
+async def join(
+    connection: Connection, ledger_id: UUID, user_id: UUID, *, role: Role, advertiser_ids: Sequence[UUID] = ()
+) -> User:
+    """Make a person a member of another organisation, or give who is one that role; raise as `change` does."""
+    asked = {"ledger_id": ledger_id, "user_id": user_id, "role": role, "now": clock.now()}
+    joined = await connection.execute(JOIN, asked | {"advertiser_ids": list(advertiser_ids)})
+    if joined.rowcount:
+        return await by_id(connection, ledger_id, user_id)
+    return await change(connection, ledger_id, user_id, role=role, advertiser_ids=advertiser_ids)
+
+
+async def check_only_here(connection: Connection, user: User) -> None:
+    """Raise BelongsElsewhere for who is a member of another organisation as well, and so is not this one's alone."""
+    cursor = await connection.execute(ELSEWHERE, {"ledger_id": user.ledger_id, "user_id": user.id})
+    if cursor.rowcount:
+        raise BelongsElsewhere("This person belongs to other organisations as well; only they can do this.")
 
 
 async def describe(
@@ -255,16 +300,21 @@ async def set_password(
     return user
 
 
-async def end_sessions(connection: Connection, user: User, *, kept: UUID | None = None) -> None:
-    """End the sessions of a person whose row is locked, but `kept`, and what was mailed to them."""
-    parameters = {"ledger_id": user.ledger_id, "user_id": user.id, "kept": kept, "now": clock.now()}
+async def end_sessions(
+    connection: Connection, user: User, *, kept: UUID | None = None, within: UUID | None = None
+) -> None:
+    """End the sessions of a person whose row is locked, but `kept`, and what was mailed to them.
+
+    With `within`, only those sessions that are in that ledger now.
+    """
+    parameters = {"user_id": user.id, "kept": kept, "within": within, "now": clock.now()}
     for statement in (REVOKE_SESSIONS, END_TOKENS):
         await connection.execute(statement, parameters)
 
 
 async def rehash(connection: Connection, user: User, *, password_hash: str, better: str) -> None:
     """Keep a better hash of a person's password in place of the one it was verified against."""
-    parameters = {"ledger_id": user.ledger_id, "user_id": user.id, "password_hash": password_hash, "better": better}
+    parameters = {"user_id": user.id, "password_hash": password_hash, "better": better}
     await connection.execute(REHASH, parameters)
 
 

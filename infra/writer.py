@@ -6,7 +6,7 @@ answered when its batch is durable.
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import groupby
@@ -23,7 +23,7 @@ from domain.holds import Holds
 from infra import clock, metrics
 from infra.batch import Appending, Leasing, Plan, Receipt, Recording, Request, Result
 from infra.commit import commit
-from infra.database import Connection, Pool, connect
+from infra.database import APPLICATION_ROLE, Connection, Pool, connect, see
 
 QUEUE_EVENTS_MAX: Final = 20_000
 BATCH_EVENTS_MAX: Final = 1_000
@@ -54,10 +54,10 @@ class _Waiting(NamedTuple):
 class Writer:
     """The queue of one process, and the task that commits what is in it."""
 
-    def __init__(self, url: str, holds: Holds) -> None:
-        """Write to the database at `url`, and tell `holds` what became of the budgets."""
+    def __init__(self, url: str, holds_of: Callable[[UUID], Holds | None] = lambda _: None) -> None:
+        """Write to the database at `url`; `holds_of` a ledger, if any, are told what became of its budgets."""
         self._url = url
-        self._holds = holds
+        self._holds_of = holds_of
         self._queue: deque[_Waiting] = deque()
         self._queued_events = 0
         self._arrived = asyncio.Event()
@@ -143,11 +143,11 @@ class Writer:
             log.exception("batch refused", requests=len(requests))
             await self._commit_apart(ledger_id, of_ledger, error)
             return
-        self.recorded_at = planned.now
+        self.recorded_at = max(self.recorded_at, planned.now)
         metrics.BATCH_SECONDS.observe(monotonic() - started)
         metrics.BATCH_EVENTS.observe(len(planned.entries))
         try:
-            self._update_holds(requests, planned, asked=started)
+            self._update_holds(ledger_id, requests, planned, asked=started)
         except Exception:
             log.exception("holds not updated")  # what is durable is answered all the same; leases end by themselves
         for waiting, result in zip(of_ledger, planned.results, strict=True):
@@ -156,8 +156,12 @@ class Writer:
     async def _attempt(self, ledger_id: UUID, requests: Sequence[Request]) -> Plan:
         if self._connection is None:
             # A process that is frozen within a commit must not keep the others from theirs for long.
-            self._connection = await connect(self._url, idle_in_transaction_seconds=ANSWER_SECONDS_MAX)
-        return await commit(self._connection, ledger_id, requests, clock.now, worker=self._holds.worker)
+            self._connection = await connect(
+                self._url, role=APPLICATION_ROLE, idle_in_transaction_seconds=ANSWER_SECONDS_MAX
+            )
+        await see(self._connection, ledger_id)
+        holds = self._holds_of(ledger_id)
+        return await commit(self._connection, ledger_id, requests, clock.now, worker=holds.worker if holds else 0)
 
     async def _commit_apart(self, ledger_id: UUID, of_ledger: Sequence[_Waiting], error: Exception) -> None:
         """Commit each of a batch by itself: one of them cannot be, and must not keep the others from it."""
@@ -167,13 +171,16 @@ class Writer:
         for waiting in of_ledger:
             await self._commit_to(ledger_id, [waiting])
 
-    def _update_holds(self, requests: Sequence[Request], planned: Plan, *, asked: float) -> None:
+    def _update_holds(self, ledger_id: UUID, requests: Sequence[Request], planned: Plan, *, asked: float) -> None:
         # Here, and not where the answers arrive: in the order of commits (see `Holds.granted`).
-        for decision_id in planned.confirmed.get(self._holds.worker, ()):
-            self._holds.confirm(decision_id)
+        holds = self._holds_of(ledger_id)
+        if holds is None:
+            return
+        for decision_id in planned.confirmed.get(holds.worker, ()):
+            holds.confirm(decision_id)
         for request, result in zip(requests, planned.results, strict=True):
-            if isinstance(request, Leasing) and request.worker == self._holds.worker and isinstance(result, Mapping):
-                self._holds.granted(result, asked=asked)
+            if isinstance(request, Leasing) and request.worker == holds.worker and isinstance(result, Mapping):
+                holds.granted(result, asked=asked)
 
     async def _give_up(self, of_ledger: Sequence[_Waiting], error: Exception) -> None:
         metrics.BATCHES_FAILED.inc()

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from domain.decider import stream_of
 from domain.errors import Refusal
-from infra.database import Connection, connect
+from infra.database import Connection, connect_to
 from infra.event_log import CATALOGUE, read_streams
 from projections import campaigns, delivery
 from projections.campaigns import CampaignRow
@@ -54,7 +54,7 @@ async def read_changes(
             for line in lines:
                 assert line.campaign_id is not None  # noqa: S101  the report is grouped by it
                 delivered.setdefault(line.campaign_id, []).append(line)
-    async with await connect(url) as connection:
+    async with await connect_to(url, ledger_id) as connection:
         touched = await _touched(connection, ledger_id, after, until)
         concerned = sorted(each for each in touched | delivered.keys() if begin is None or each > begin)[:limit]
         fields = await _fields(connection, ledger_id, [each for each in concerned if each in touched], after, until)

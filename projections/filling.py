@@ -8,7 +8,7 @@ from math import ceil
 from typing import Any, Final
 from uuid import UUID
 
-from infra.database import Connection, connect
+from infra.database import Connection, connect, connect_to
 from projections import counting, runner
 from projections.counting import Counting, Span
 from projections.runner import AnyProjection
@@ -23,11 +23,14 @@ Lanes = tuple[Connection, ...]
 
 
 @asynccontextmanager
-async def opened(url: str, projection: AnyProjection) -> AsyncIterator[Lanes]:
-    """Yield the connections on which a read model is counted ahead; none, where entries are folded one by one."""
+async def opened(url: str, projection: AnyProjection, ledger_id: UUID | None = None) -> AsyncIterator[Lanes]:
+    """Yield the connections on which a read model is counted ahead; none, where entries are folded one by one.
+
+    They see the one ledger, if one is named.
+    """
     async with AsyncExitStack() as stack:
         lanes = [
-            await stack.enter_async_context(await connect(url))
+            await stack.enter_async_context(await (connect_to(url, ledger_id) if ledger_id else connect(url)))
             for _ in range(LANES if isinstance(projection, Counting) else 0)
         ]
         for lane in lanes:

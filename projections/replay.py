@@ -16,7 +16,7 @@ from msgspec import Struct
 from domain.decider import stream_of
 from domain.errors import Refusal
 from infra import clock, tables
-from infra.database import Connection, connect
+from infra.database import Connection, connect_to
 from infra.event_log import read_head, read_recorded_at, read_streams
 from projections import filling
 from projections.rows import ReadModel
@@ -96,7 +96,7 @@ async def replayed(
     Memory does not grow with the log: it is read in pages, and what is made of it is in temporary tables, which end
     with the connection.
     """
-    async with _replaying, await connect(url) as connection:
+    async with _replaying, await connect_to(url, ledger_id) as connection:
         await put_in_front(connection, "pg_temp")
         replayed = (projection, *beside)
         for name in (tables.checkpoints.name, tables.parked_events.name, *(each.table.name for each in replayed)):
@@ -109,7 +109,7 @@ async def replayed(
                 """,
                 (ledger_id, each.name, each.version, after, clock.now()),
             )
-            async with filling.opened(url, each) as lanes:
+            async with filling.opened(url, each, ledger_id) as lanes:
                 async for _ in filling.fill(connection, each, ledger_id, position, lanes=lanes, limit=PAGE_ENTRIES):
                     pass
         yield connection

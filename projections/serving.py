@@ -8,9 +8,6 @@ from time import monotonic
 from typing import Any, Final
 from uuid import UUID
 
-import msgspec
-import psycopg
-import structlog
 from msgspec import structs
 
 from domain.advertiser import ADVERTISER, Advertiser
@@ -30,9 +27,8 @@ from domain.tally import Tally
 from domain.terms import AdvertiserTerms, SlotTerms
 from infra import clock
 from infra.batch import Leasing
-from infra.commit import worker_channel
-from infra.database import Connection, connect
-from infra.event_log import CHANNEL, Recorded, read_catalogue
+from infra.database import Connection
+from infra.event_log import Recorded, read_catalogue
 from infra.viewings import read_position_of_last, read_viewings
 from infra.writer import LogBusy, LogUnavailable, Writer
 from projections.pacer import Pacer, plans
@@ -46,8 +42,6 @@ FREEZE_SECONDS_MIN: Final = 60.0
 RESTOCK_SECONDS: Final = 0.1
 WANTS_MAX: Final = 500
 """Bounds how long leasing many campaigns at once keeps other batches waiting."""
-
-log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
 class Serving:
@@ -169,26 +163,6 @@ class Serving:
         if monotonic() >= self._frozen_at + FREEZE_SECONDS_MIN:
             self._frozen_at = monotonic()
             gc.freeze()
-
-    async def follow(self, url: str) -> None:
-        """Refresh whenever the log grows, until cancelled."""
-        while True:
-            try:
-                async with await connect(url) as connection:
-                    confirmed = worker_channel(self.holds.worker)
-                    await connection.execute(f"LISTEN {CHANNEL}; LISTEN {confirmed}")
-                    while True:
-                        started = monotonic()
-                        await self.refresh(connection)
-                        # A snapshot that takes long to make is made less often.
-                        await asyncio.sleep(max(REFRESH_SECONDS_MIN, monotonic() - started))
-                        async for heard in connection.notifies(timeout=POLL_SECONDS, stop_after=1):
-                            if heard.channel == confirmed:
-                                self.holds.confirm_elsewhere(UUID(name) for name in heard.payload.split())
-            except (OSError, psycopg.Error, msgspec.DecodeError) as error:
-                # Also an entry that only a newer program can read: what is known goes on being served.
-                log.warning("serving snapshot is not refreshed", error=repr(error))
-                await asyncio.sleep(POLL_SECONDS)
 
     async def keep_stocked(self, writer: Writer) -> None:
         """Lease what may be promised, as it is needed, until cancelled; then give back what is free."""

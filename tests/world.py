@@ -1,8 +1,9 @@
 """Short words with which a test sets up advertisers, campaigns, creatives and slots over HTTP, and plays an ad slot."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import httpx
@@ -10,6 +11,8 @@ import httpx
 from tests.running import Service
 
 CATCH_UP_SECONDS_MAX = 10
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,15 @@ class World:
                 return ad
             sleep(0.02)
         raise AssertionError("no creative was served")
+
+    def eventually(self, found: Callable[[], T]) -> T:
+        """Return what is found, as soon as it is something."""
+        deadline = monotonic() + CATCH_UP_SECONDS_MAX
+        while monotonic() < deadline:
+            if thing := found():
+                return thing
+            sleep(0.02)
+        raise AssertionError("it did not come to pass")
 
     def caught_up(self) -> None:
         """Wait until every read model has come to the end of the log."""

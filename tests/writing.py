@@ -8,7 +8,6 @@ from time import monotonic
 from typing import Any, Final, LiteralString
 from uuid import UUID
 
-import psycopg
 from msgspec import structs
 from psycopg.rows import DictRow, dict_row
 
@@ -36,7 +35,7 @@ WAIT_SECONDS_MAX: Final = 45
 @asynccontextmanager
 async def writing(url: str, holds: Holds | None = None) -> AsyncIterator[Writer]:
     """A writer at work, and at the end everything that it accepted durable."""
-    writer = Writer(url, holds or Holds())
+    writer = Writer(url, lambda _: holds)
     running = asyncio.create_task(writer.run())
     try:
         yield writer
@@ -117,7 +116,7 @@ async def rows(connection: Connection, query: LiteralString, *parameters: object
 @asynccontextmanager
 async def owning(url: str) -> AsyncIterator[Connection]:
     """A connection of the database's owner, who is not held to the service's role."""
-    async with await psycopg.AsyncConnection[DictRow].connect(
+    async with await Connection.connect(
         url, autocommit=True, row_factory=dict_row, options="-c timezone=UTC"
     ) as connection:
         yield connection

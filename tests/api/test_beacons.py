@@ -166,9 +166,9 @@ def signer(service: Service, ledger_id: UUID) -> BeaconTokens:
 
 
 def ledger_of(service: Service) -> UUID:
-    """Return the ledger that a service serves."""
+    """Return the ledger that a service began with."""
     with psycopg.connect(service.environment["LEDGER_DATABASE_URL"]) as connection:
-        (ledger_id,) = connection.execute("SELECT ledger_id FROM ledgers").fetchone() or (uuid4(),)
+        (ledger_id,) = connection.execute("SELECT ledger_id FROM ledgers ORDER BY created_at").fetchone() or (uuid4(),)
     assert isinstance(ledger_id, UUID)
     return ledger_id
 

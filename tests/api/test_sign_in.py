@@ -1,5 +1,6 @@
 """Who is let in, and to what: sessions, roles and people, over HTTP."""
 
+import asyncio
 import re
 from collections.abc import Iterator
 from typing import Any, Final
@@ -8,6 +9,9 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from infra import users
+from infra.database import connect
+from infra.users import INSTALLATION
 from tests.running import ADMIN_EMAIL, ADMIN_PASSWORD, Service
 from tests.world import World
 
@@ -18,8 +22,10 @@ PERSON: Final = frozenset(
 ATTEMPTS_PER_ACCOUNT_MAX: Final = 10
 
 ROLES: Final = ("admin", "manager", "reviewer", "finance", "viewer", "auditor", "advertiser")
-EVERYBODY: Final = frozenset({*ROLES, "nobody"})
+EVERYBODY: Final = frozenset({*ROLES, "operator", "nobody"})
 SIGNED_IN: Final = frozenset(ROLES)
+OPERATORS: Final = frozenset({"operator"})
+PEOPLE: Final = SIGNED_IN | OPERATORS
 READERS: Final = SIGNED_IN - {"advertiser"}
 MANAGERS: Final = frozenset({"admin", "manager"})
 DRAFTERS: Final = frozenset({"admin", "manager", "advertiser"})
@@ -35,18 +41,23 @@ ALLOWED: Final = {
     "refresh": EVERYBODY,
     "logout": EVERYBODY,
     **dict.fromkeys(("list_providers", "start_oidc", "finish_oidc", "exchange_oidc"), EVERYBODY),
-    "me": SIGNED_IN,
-    "change_me": SIGNED_IN,
-    "get_notifications": SIGNED_IN,
-    "change_notifications": SIGNED_IN,
-    "change_password": SIGNED_IN,
+    "switch": EVERYBODY,
+    **dict.fromkeys(("list_organisations", "create_organisation"), PEOPLE),
+    "get_organisation": SIGNED_IN,
+    **dict.fromkeys(("change_organisation", "upload_logo"), ADMINS),
+    "get_installation": OPERATORS,
+    "me": PEOPLE,
+    "change_me": PEOPLE,
+    "get_notifications": PEOPLE,
+    "change_notifications": PEOPLE,
+    "change_password": PEOPLE,
     **dict.fromkeys(("forget_password", "reset_password", "verify_email", "accept_invitation"), EVERYBODY),
-    **dict.fromkeys(("send_verification", "change_email", "deactivate_me"), SIGNED_IN),
-    "list_sessions": SIGNED_IN,
-    "end_session": SIGNED_IN,
-    "end_sessions": SIGNED_IN,
-    **dict.fromkeys(("get_second_factor", "enrol_second_factor", "confirm_second_factor"), SIGNED_IN),
-    "remove_second_factor": SIGNED_IN,
+    **dict.fromkeys(("send_verification", "change_email", "deactivate_me"), PEOPLE),
+    "list_sessions": PEOPLE,
+    "end_session": PEOPLE,
+    "end_sessions": PEOPLE,
+    **dict.fromkeys(("get_second_factor", "enrol_second_factor", "confirm_second_factor"), PEOPLE),
+    "remove_second_factor": PEOPLE,
     **dict.fromkeys(("list_api_keys", "issue_api_key", "revoke_api_key"), ADMINS),
     "list_advertisers": SIGNED_IN,
     "get_advertiser": SIGNED_IN,
@@ -109,6 +120,7 @@ ALLOWED: Final = {
     "list_projections": AUDITORS,
     "read_checkpoint": EVERYBODY,
     "read_tile": EVERYBODY,
+    **dict.fromkeys(("read_checkpoint_of", "read_tile_of"), EVERYBODY),
     "read_entry_bundle": AUDITORS,
     "prove_inclusion": AUDITORS,
     "prove_consistency": AUDITORS,
@@ -120,7 +132,7 @@ FOR_PEOPLE: Final = frozenset(
     | {"get_notifications", "change_notifications"}
     | {"send_verification", "change_email", "deactivate_me"}
     | {"get_second_factor", "enrol_second_factor", "confirm_second_factor", "remove_second_factor"}
-    | {"list_api_keys", "issue_api_key", "revoke_api_key"}
+    | {"list_api_keys", "issue_api_key", "revoke_api_key", "list_organisations", "create_organisation"}
 )
 
 
@@ -148,10 +160,18 @@ def owned(admin: httpx.Client) -> dict[str, Any]:
     return {"advertiser": {"advertiser_ids": [admin.post("/api/v1/advertisers", json={"name": "Own"}).json()["id"]]}}
 
 
+async def an_operator(service: Service) -> str:
+    """Add an operator, as `ledger user create` does, and return what they sign in with."""
+    email = f"operator-{uuid4().hex}@example.com"
+    async with await connect(service.environment["LEDGER_DATABASE_URL"]) as connection:
+        await users.create(connection, INSTALLATION, email=email, password=PASSWORD, role="operator")
+    return email
+
+
 @pytest.fixture(scope="module")
 def people(service: Service, admin: httpx.Client, owned: dict[str, Any]) -> Iterator[dict[str, httpx.Client]]:
-    """A client of one person in each role, and of nobody."""
-    clients = {"nobody": service.client()}
+    """A client of one person in each role, of an operator, and of nobody."""
+    clients = {"nobody": service.client(), "operator": service.signed_in(asyncio.run(an_operator(service)), PASSWORD)}
     for role in ROLES:
         email = f"{role}-{uuid4().hex}@example.com"
         person = {"email": email, "password": PASSWORD, "role": role, **owned.get(role, {})}

@@ -84,7 +84,7 @@ def test_what_is_longer_ago_counts_no_more(service: Service, person: dict[str, A
     with service.database() as url, psycopg.connect(url, autocommit=True) as owner:
         long_ago = "SET issued_at = issued_at - interval '31 days' WHERE user_id = %s"
         owner.execute(f"UPDATE refresh_tokens {long_ago}".encode(), (person["id"],))
-        owner.execute("UPDATE users SET created_at = created_at - interval '32 days' WHERE id = %s", (person["id"],))
+        owner.execute("UPDATE people SET created_at = created_at - interval '32 days' WHERE id = %s", (person["id"],))
     signed_in(service, person)
     assert len(told(service, person)) == 1
 

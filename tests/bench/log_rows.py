@@ -16,7 +16,6 @@ from msgspec import Struct
 from domain.ad_request import AdRequest
 from domain.choosing import Snapshot, eligible
 from domain.delivery import Delivery
-from domain.holds import Holds
 from domain.pacing import ALWAYS, Pace
 from domain.precedence import choose, paced
 from domain.slot import SLOT, CreateSlot
@@ -159,7 +158,7 @@ async def append(log: Appended, count: int) -> float:
 
 @asynccontextmanager
 async def _writing(url: str) -> AsyncIterator[Writer]:
-    writer = Writer(url, Holds())
+    writer = Writer(url)
     task = asyncio.create_task(writer.run())
     try:
         yield writer

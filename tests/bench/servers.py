@@ -16,7 +16,6 @@ from msgspec import structs
 
 from api.serve import _web
 from domain.delivery import Ticket
-from domain.holds import Holds
 from infra import embedded, installation, keys, ledger_keys, schema, settings
 from infra.beacon_tokens import BeaconTokens
 from infra.database import connect
@@ -103,7 +102,7 @@ class Ledger:
     async def _fill(self) -> UUID:
         async with await connect(self.url) as connection:
             ledger_id = await installation.ledger_of(connection)
-        writer = Writer(self.url, Holds())
+        writer = Writer(self.url)
         writing = asyncio.create_task(writer.run())
         await catalogues.write(self.catalogue, writer, ledger_id)
         writer.close()

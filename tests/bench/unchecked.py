@@ -17,7 +17,7 @@ def create_app() -> Litestar:
     checked: ASGIApp = app.asgi_handler
 
     async def unchecked(scope: Scope, receive: Receive, send: Send) -> None:
-        ledger_id = app.state.services.ledger_id
+        ledger_id = app.state.services.ledgers.first
         scope["known"] = Caller(ledger_id, ROLES["admin"], "user:nobody", clock.fresh_id())  # type: ignore[typeddict-unknown-key]  # as `api.access` keeps it
         await checked(scope, receive, send)
 

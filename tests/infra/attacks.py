@@ -178,7 +178,7 @@ def of_another_kind(by: Forger) -> Iterator[tuple[str, str]]:
         for name, value in OTHER_KINDS.items():
             if (claim, name) not in {("nbf", "zero"), ("nbf", "negative"), ("iat", "zero"), ("iat", "negative")}:
                 yield f"{claim} {name}", by.having(**{claim: value})
-    for role in ("owner", "Admin", "admin ", "operator"):
+    for role in ("owner", "Admin", "admin ", "operators"):
         yield f"role {role!r}", by.having(role=role)
     yield "roles", by.having(role=["admin", "manager"])
     for name, claims in {"no object": b"[]", "no JSON": b"{", "deep": b"[" * 1_400, "no UTF-8": b"\xff"}.items():

@@ -7,7 +7,7 @@ from uuid import UUID
 import psycopg
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from psycopg.rows import DictRow, dict_row
+from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from infra import account_letters, account_tokens, clock, mailed_tokens, outbox, recovery, users
@@ -22,7 +22,7 @@ PASSWORD: Final = "a long walk home"
 OTHER_PASSWORD: Final = "a short walk elsewhere"
 
 
-class Recorded(psycopg.AsyncConnection[DictRow]):
+class Recorded(Connection):
     """A connection that keeps what it was asked."""
 
     said: Final[list[Any]] = []

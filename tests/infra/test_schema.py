@@ -13,14 +13,17 @@ from sqlalchemy import Engine, create_engine
 from sqlalchemy.pool import NullPool
 
 from infra import account_tables, schema
-from infra.database import APPLICATION_ROLE, Pool, connect
+from infra.database import APPLICATION_ROLE, WORKER_ROLE, Pool, connect, open_pool
 from infra.tables import metadata
 from projections import catalogue
 from tests.databases import fresh_database
 from tests.writing import owning, rows
 
-WITHOUT_LEDGER = {"alembic_version", "login_attempts", "spent_codes"}
-"""The one is Alembic's; the others are about sign-ins before it is known to which ledger they lead."""
+WITHOUT_LEDGER = {"alembic_version", "login_attempts", "people", "second_factors", "spent_codes"}
+"""The one is Alembic's; the others are about people, who may belong to several ledgers, and about how they sign in."""
+
+WITHOUT_WALL = WITHOUT_LEDGER | {"account_tokens", "ledgers", "members", "refresh_tokens"}
+"""What tells which ledgers there are, and who belongs where: it is looked up before that is known."""
 
 STRUCTURE = """
     SELECT table_name, column_name, ordinal_position, is_nullable, data_type, column_default,
@@ -84,7 +87,7 @@ def test_migrating_at_once_and_again_is_harmless(empty_url: str) -> None:
     migrated = structure(empty_url)
     schema.migrate(empty_url)
     assert structure(empty_url) == migrated
-    assert len({table for table, *_ in migrated}) == len(metadata.tables)
+    assert {table for table, *_ in migrated} == {*metadata.tables, "users"}
 
 
 async def test_the_revision_can_be_asked_for(empty_url: str) -> None:
@@ -122,7 +125,6 @@ async def test_the_service_has_no_more_rights_than_it_needs(pool: Pool) -> None:
     assert {table for table, may in rights.items() if may == {"INSERT", "SELECT"}} == {
         "events",
         "idempotency_keys",
-        "ledgers",
         "log_checkpoints",
         "log_cosigned",
         "log_keys",
@@ -131,16 +133,46 @@ async def test_the_service_has_no_more_rights_than_it_needs(pool: Pool) -> None:
         "budgets",
         "checkpoints",
         "ledger_heads",
+        "ledgers",
+        "members",
+        "people",
         "subject_keys",
         "tiles",
-        "users",
     }
     assert all(may <= {"DELETE", "INSERT", "SELECT", "UPDATE"} for may in rights.values())
 
 
 async def test_every_connection_takes_the_services_role(pool: Pool, database_url: str) -> None:
     """Whoever may sign in to the database, the service works with the rights of its role, in UTC."""
-    async with pool.connection() as pooled, await connect(database_url) as own:
-        for connection in (pooled, own):
+    async with (
+        pool.connection() as pooled,
+        await connect(database_url) as own,
+        open_pool(database_url, role=APPLICATION_ROLE) as others,
+        others.connection() as walled,
+    ):
+        for connection, role in ((pooled, WORKER_ROLE), (own, WORKER_ROLE), (walled, APPLICATION_ROLE)):
             found = await rows(connection, "SELECT current_user, current_setting('timezone') AS timezone")
-            assert found == [{"current_user": APPLICATION_ROLE, "timezone": "UTC"}]
+            assert found == [{"current_user": role, "timezone": "UTC"}]
+
+
+async def test_a_background_worker_may_do_what_a_web_worker_may(pool: Pool) -> None:
+    """Neither role owns anything or passes by the wall; the one that sees every ledger has the rights of the other."""
+    async with pool.connection() as connection:
+        found = await rows(
+            connection,
+            """
+            SELECT rolname, rolsuper, rolbypassrls, rolcanlogin, pg_has_role(rolname, %s, 'USAGE') AS inherits
+            FROM pg_roles WHERE rolname = ANY(%s) ORDER BY rolname
+            """,
+            APPLICATION_ROLE,
+            [APPLICATION_ROLE, WORKER_ROLE],
+        )
+        owned = await rows(
+            connection,
+            "SELECT relname FROM pg_class WHERE relowner::regrole::text = ANY(%s) AND relkind = 'r'",
+            [APPLICATION_ROLE, WORKER_ROLE],
+        )
+    assert [tuple(each.values()) for each in found] == [
+        (role, False, False, False, True) for role in (APPLICATION_ROLE, WORKER_ROLE)
+    ]
+    assert owned == []

@@ -155,7 +155,7 @@ async def test_an_inactive_person_is_refused(pool: Pool) -> None:
     """Who is not active cannot prolong a session that nobody ended."""
     session = await started(pool)
     async with pool.connection() as connection:
-        await connection.execute("UPDATE users SET active = false WHERE id = %(id)s", {"id": session.user.id})
+        await connection.execute("UPDATE members SET active = false WHERE user_id = %(id)s", {"id": session.user.id})
     assert await rotate(pool, session.refresh_token) == "deactivated"
 
 

@@ -189,7 +189,7 @@ async def test_nobody_signs_in_unrecorded(pool: Pool, database_url: str) -> None
         with pytest.raises(LogBusy):
             await attempt(pool, AccessAudit(writer, 7), user.email, PASSWORD)
     async with pool.connection() as connection:
-        assert await sessions.of_person(connection, user.ledger_id, user.id) == []
+        assert await sessions.of_person(connection, user.id) == []
         assert await rows(connection, "SELECT FROM events") == []
 
 

@@ -1,8 +1,8 @@
 """The serving snapshot: what a process answers ad requests with follows the log, and so does what it may promise."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from time import monotonic
 from typing import Any, cast
 from uuid import UUID, uuid4
@@ -33,13 +33,11 @@ from projections import serving
 from projections.serving import Serving
 from tests.writing import (
     appending,
-    backends,
     beacon,
     committed,
     drafted,
     eventually,
     new_ledger,
-    owning,
     promised,
     recording,
     rows,
@@ -180,18 +178,6 @@ async def test_a_refresh_that_was_interrupted_is_made_up_for(database_url: str, 
         assert len(served(found)) == 1
 
 
-@asynccontextmanager
-async def following(found: Serving, url: str) -> AsyncIterator[None]:
-    """A snapshot that follows the log meanwhile."""
-    task = asyncio.create_task(found.follow(url))
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-
 def so(condition: Callable[[], object]) -> Callable[[], Awaitable[object]]:
     """Return a condition to wait for."""
 
@@ -199,26 +185,6 @@ def so(condition: Callable[[], object]) -> Callable[[], Awaitable[object]]:
         return condition()
 
     return holds
-
-
-async def test_the_snapshot_follows_the_log(
-    database_url: str, pool: Pool, ledger_id: UUID, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is appended is served soon, without polling, and again after the connection was lost."""
-    monkeypatch.setattr(serving, "POLL_SECONDS", 0.2)
-    found = Serving(ledger_id, Holds(WORKER))
-    async with pool.connection() as connection, owning(database_url) as watching, following(found, database_url):
-        await slot(connection, ledger_id)
-        for count in (1, 2):
-            await running_campaign(connection, ledger_id)
-
-            async def is_served(expected: int = count) -> bool:
-                return len(served(found)) == expected
-
-            await eventually(is_served)
-            for pid in set(await backends(watching)) - {connection.info.backend_pid}:
-                await watching.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
-        assert found.position == 14
 
 
 async def test_what_is_limited_is_leased_before_it_is_promised(
