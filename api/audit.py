@@ -13,6 +13,7 @@ from msgspec import Struct, structs
 
 from api import problems, streams
 from api.access import may_audit
+from api.audited import record_export
 from api.lists import WITHOUT_NUL, Limit, moment_of
 from api.problems import Malformed
 from api.services import Services
@@ -143,7 +144,7 @@ class AuditController(Controller):
         """Read the log in order, or follow it.
 
         Who accepts application/x-ndjson gets all of it, a line an entry. Who accepts text/event-stream gets what is
-        there and what is yet to come; `Last-Event-ID` resumes after a position.
+        there and what is yet to come; `Last-Event-ID` resumes after a position. Of either, the log is told.
         """
         accepted = request.headers.get("Accept", "")
         asked = await _selected(
@@ -154,6 +155,8 @@ class AuditController(Controller):
             until=until,
         )
         pool, resumed = services.log.pool, structs.replace(asked, after=_resumed(last_event_id, asked.after))
+        if SERVER_SENT_EVENTS in accepted or NDJSON in accepted:
+            await record_export(request, "log")
         if SERVER_SENT_EVENTS in accepted:
             return Stream(
                 streams.tail(pool, ledger_id, resumed, services.stopping),

@@ -11,7 +11,7 @@ from api.access import address_of, caller_of
 from api.observe import request_id
 from api.problems import Forbidden
 from api.services import services_of
-from domain.access import AccessChange
+from domain.access import AccessChange, Exported, ExportKind
 from infra.access_tokens import TokenRefused
 from infra.revocations import TokenTakenBack
 from infra.whereabouts import truncated
@@ -27,6 +27,12 @@ async def record(request: Request[Any, Any, Any], subject: UUID, event: AccessCh
     caller, seen = caller_of(request), seen_from(request, event)
     audit = services_of(request).audit
     await audit.record(caller.ledger, subject, seen, actor=caller.actor, correlation_id=request_id(request))
+
+
+async def record_export(request: Request[Any, Any, Any], what: ExportKind) -> None:
+    """Tell the log that whoever asks takes something with them; now and then, if they do it again and again."""
+    caller, event = caller_of(request), seen_from(request, Exported(what=what))
+    await services_of(request).audit.record_export(caller.ledger, event, actor=caller.actor)
 
 
 def seen_from(request: Request[Any, Any, Any], event: E) -> E:

@@ -10,11 +10,11 @@ from msgspec import Meta, Struct
 
 from api import problems
 from api.access import claims_of, may_administer
-from api.audited import seen_from
+from api.audited import record, seen_from
 from api.lists import Limit
 from api.people import AdvertiserIds
 from api.services import Services
-from domain.access import PersonAdded, RoleChanged
+from domain.access import InvitationAccepted, InvitationSent, InvitationWithdrawn, PersonAdded, RoleChanged
 from infra import invitations, users
 from infra.access_audit import actor_of
 from infra.execute import Asked
@@ -78,24 +78,31 @@ class InvitationController(Controller):
 
     @post(operation_id="create_invitation", guards=[may_administer], responses=problems.INVITING)
     async def create(
-        self, data: RequestBody[NewInvitation], asked: NamedDependency[Asked], services: NamedDependency[Services]
+        self,
+        data: RequestBody[NewInvitation],
+        request: Request[Any, Any, Any],
+        asked: NamedDependency[Asked],
+        services: NamedDependency[Services],
     ) -> Invitation:
         """Invite somebody by mail; whether they have an account is not told."""
         async with services.log.pool.connection() as connection:
 
             async def act() -> UUID:
                 await check_known(connection, asked.ledger_id, data.advertiser_ids)
-                return await invitations.invite(
-                    connection,
-                    asked.ledger_id,
-                    keys=services.keys,
-                    email=data.email,
-                    role=data.role,
-                    advertiser_ids=data.advertiser_ids,
-                    name=data.name,
-                    days=data.valid_days,
-                    by=asked.actor,
-                )
+                async with connection.transaction():
+                    made = await invitations.invite(
+                        connection,
+                        asked.ledger_id,
+                        keys=services.keys,
+                        email=data.email,
+                        role=data.role,
+                        advertiser_ids=data.advertiser_ids,
+                        name=data.name,
+                        days=data.valid_days,
+                        by=asked.actor,
+                    )
+                    await record(request, made, InvitationSent(role=data.role, advertiser_ids=data.advertiser_ids))
+                return made
 
             made = await once(connection, asked.ledger_id, asked.idempotency, act)
             return await invitations.by_id(connection, asked.ledger_id, made)
@@ -108,11 +115,17 @@ class InvitationController(Controller):
         responses=problems.INVITING,
     )
     async def send(
-        self, invitation_id: FromPath[UUID], ledger_id: NamedDependency[UUID], services: NamedDependency[Services]
+        self,
+        invitation_id: FromPath[UUID],
+        request: Request[Any, Any, Any],
+        ledger_id: NamedDependency[UUID],
+        services: NamedDependency[Services],
     ) -> Invitation:
         """Send an invitation again, with another token and as much time as at first."""
-        async with services.log.pool.connection() as connection:
-            return await invitations.send_again(connection, services.keys, ledger_id, invitation_id)
+        async with services.log.pool.connection() as connection, connection.transaction():
+            sent = await invitations.send_again(connection, services.keys, ledger_id, invitation_id)
+            await record(request, sent.id, InvitationSent(role=sent.role, advertiser_ids=sent.advertiser_ids))
+        return sent
 
     @post(
         "/{invitation_id:uuid}/withdraw",
@@ -122,11 +135,17 @@ class InvitationController(Controller):
         responses=problems.ACCOUNT,
     )
     async def withdraw(
-        self, invitation_id: FromPath[UUID], ledger_id: NamedDependency[UUID], services: NamedDependency[Services]
+        self,
+        invitation_id: FromPath[UUID],
+        request: Request[Any, Any, Any],
+        ledger_id: NamedDependency[UUID],
+        services: NamedDependency[Services],
     ) -> Invitation:
         """Withdraw an invitation that was not accepted; its token opens nothing any more."""
-        async with services.log.pool.connection() as connection:
-            return await invitations.withdraw(connection, ledger_id, invitation_id)
+        async with services.log.pool.connection() as connection, connection.transaction():
+            withdrawn = await invitations.withdraw(connection, ledger_id, invitation_id)
+            await record(request, withdrawn.id, InvitationWithdrawn())
+        return withdrawn
 
     @post("/accept", operation_id="accept_invitation", responses=problems.JOINING)
     async def accept(
@@ -136,7 +155,7 @@ class InvitationController(Controller):
         signed_in = await _signed_in(request, services)
         async with services.log.pool.connection() as connection:
             async with connection.transaction():
-                joined = await invitations.accept(
+                joined, invitation_id = await invitations.accept(
                     connection,
                     services.keys,
                     data.token,
@@ -144,8 +163,9 @@ class InvitationController(Controller):
                     name=data.name,
                     signed_in=signed_in,
                 )
-                event = seen_from(request, _joining(joined, signed_in))
-                await services.audit.record(joined.ledger_id, joined.id, event, actor=actor_of(joined))
+                for subject, event in ((invitation_id, InvitationAccepted()), (joined.id, _joining(joined, signed_in))):
+                    seen = seen_from(request, event)
+                    await services.audit.record(joined.ledger_id, subject, seen, actor=actor_of(joined))
             await services.revocations.refresh(connection)
         return joined
 

@@ -15,6 +15,7 @@ from litestar.params import FromPath, QueryParameter
 
 from api import problems
 from api.access import caller_of, may_audit
+from api.audited import record_export
 from api.services import Services
 from domain.errors import NotFound
 from domain.merkle import HASH_BYTES
@@ -73,6 +74,7 @@ class LogController(Controller):
     ) -> Response[bytes]:
         """Read 256 entries, or as many as the path says, each after its length in two bytes."""
         place = _place(request)
+        await record_export(request, "log")
         after = place.number * tiles.Place(None, 0).width
         async with services.log.pool.connection() as connection:
             sealed = await tree.read_checkpoint(connection, ledger_id)

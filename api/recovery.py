@@ -12,7 +12,7 @@ from api.access import address_of
 from api.audited import seen_from
 from api.invitations import Token
 from api.services import Services
-from domain.access import PasswordChanged
+from domain.access import EmailChanged, PasswordChanged
 from infra import addresses, recovery
 from infra.access_audit import actor_of
 
@@ -74,7 +74,12 @@ class RecoveryController(Controller):
             await services.revocations.refresh(connection)
 
     @post("/verify", operation_id="verify_email", status_code=204, responses=problems.PROVING)
-    async def verify(self, data: RequestBody[Verification], services: NamedDependency[Services]) -> None:
+    async def verify(
+        self, data: RequestBody[Verification], request: Request[Any, Any, Any], services: NamedDependency[Services]
+    ) -> None:
         """Prove an address, which counts from now on if it is a new one; the one before is told."""
-        async with services.log.pool.connection() as connection:
-            await addresses.verify(connection, services.keys, data.token)
+        async with services.log.pool.connection() as connection, connection.transaction():
+            moved = await addresses.verify(connection, services.keys, data.token)
+            if moved is not None:
+                event, actor = seen_from(request, EmailChanged()), f"user:{moved.user_id}"
+                await services.audit.record(moved.ledger_id, moved.user_id, event, actor=actor)

@@ -18,6 +18,7 @@ from msgspec import Meta, Struct, structs
 
 from api import lists, problems
 from api.access import caller_of, may_see
+from api.audited import record_export
 from api.lists import Limit, Moment
 from api.problems import Malformed
 from api.services import Services
@@ -180,6 +181,7 @@ class ReportController(Controller):
             lines = await read_report(connection, ledger_id, query, limit=limit + 1, offset=offset)
         following = str(offset + limit) if len(lines) > limit else None
         if report_format == "csv":
+            await record_export(request, "report")
             return _as_csv(query, lines[:limit], following)
         return Response(DeliveryReports(items=lines[:limit], next_cursor=following, position=position))
 

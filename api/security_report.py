@@ -3,16 +3,17 @@
 import csv
 import io
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from uuid import UUID
 
-from litestar import Controller, Response, get
+from litestar import Controller, Request, Response, get
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 from msgspec import Struct, structs
 
 from api import problems
 from api.access import may_audit
+from api.audited import record_export
 from api.lists import Limit
 from api.reports import CSV, Format, Since, Until, moment
 from api.services import Services
@@ -63,6 +64,7 @@ class SecurityController(Controller):
     )
     async def report_security(
         self,
+        request: Request[Any, Any, Any],
         ledger_id: NamedDependency[UUID],
         services: NamedDependency[Services],
         since: Since = None,
@@ -89,6 +91,7 @@ class SecurityController(Controller):
         items = found[:limit]
         following = f"{items[-1].position}-{items[-1].line}" if len(found) > limit else None
         if report_format == "csv":
+            await record_export(request, "report")
             return _as_csv(items, following)
         return Response(SecurityReport(items=items, sums=sums, next_cursor=following, position=position))
 

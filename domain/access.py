@@ -11,7 +11,7 @@ from uuid import UUID
 from msgspec import Struct
 
 SessionEnd = Literal["signed_out", "ended_by_owner", "token_reused"]
-ExportKind = Literal["log", "personal_data"]
+ExportKind = Literal["log", "report", "personal_data"]
 RefusalKind = Literal["sign_in_refused", "access_denied"]
 
 
@@ -43,6 +43,21 @@ class PersonAdded(AccessRecorded, frozen=True, kw_only=True, omit_defaults=True,
     advertiser_ids: tuple[UUID, ...] = ()
 
 
+class InvitationSent(AccessRecorded, frozen=True, kw_only=True, omit_defaults=True, tag="invitation_sent"):
+    """Somebody was mailed, perhaps again, that they may join in a role."""
+
+    role: str
+    advertiser_ids: tuple[UUID, ...] = ()
+
+
+class InvitationWithdrawn(AccessRecorded, frozen=True, kw_only=True, omit_defaults=True, tag="invitation_withdrawn"):
+    """What was mailed to somebody lets nobody join any more."""
+
+
+class InvitationAccepted(AccessRecorded, frozen=True, kw_only=True, omit_defaults=True, tag="invitation_accepted"):
+    """Whoever read the mail has joined, as the actor of this."""
+
+
 class RoleChanged(AccessRecorded, frozen=True, kw_only=True, omit_defaults=True, tag="role_changed"):
     """A person may do other things than before."""
 
@@ -63,6 +78,10 @@ class PasswordChanged(AccessRecorded, frozen=True, kw_only=True, omit_defaults=T
     """A person has another password, which ended their other sessions; they knew the one before, or got a letter."""
 
     method: str = "password"
+
+
+class EmailChanged(AccessRecorded, frozen=True, kw_only=True, omit_defaults=True, tag="email_changed"):
+    """A person signs in with another e-mail address, whose mail they have shown that they read."""
 
 
 class SecondFactorEnabled(AccessRecorded, frozen=True, kw_only=True, omit_defaults=True, tag="second_factor_enabled"):
@@ -95,7 +114,7 @@ class WebhookDeleted(AccessRecorded, frozen=True, kw_only=True, omit_defaults=Tr
 
 
 class Exported(AccessRecorded, frozen=True, kw_only=True, omit_defaults=True, tag="exported"):
-    """Somebody took the whole log with them, or all that is held about a person."""
+    """Somebody took the log with them, reports as a file, or all that is held about a person."""
 
     what: ExportKind
 
@@ -126,6 +145,7 @@ PersonEvent = (
     | PersonDeactivated
     | PersonReactivated
     | PasswordChanged
+    | EmailChanged
     | SecondFactorEnabled
     | SecondFactorDisabled
 )
@@ -133,6 +153,9 @@ AccessChange = (
     SignedIn
     | SessionsEnded
     | PersonEvent
+    | InvitationSent
+    | InvitationWithdrawn
+    | InvitationAccepted
     | ApiKeyIssued
     | ApiKeyRevoked
     | WebhookSecretIssued

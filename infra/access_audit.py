@@ -13,12 +13,13 @@ do: metrics alone count them.
 import asyncio
 from collections import defaultdict, deque
 from contextlib import suppress
+from time import monotonic
 from typing import Final
 from uuid import UUID
 
 from msgspec import structs
 
-from domain.access import AccessChange, AccessEvent, RefusalKind
+from domain.access import AccessChange, AccessEvent, Exported, RefusalKind
 from domain.decider import stream_of
 from domain.errors import VersionConflict
 from domain.refusals import Refusals
@@ -37,6 +38,9 @@ WAITING_MAX: Final = 1_000
 THING: Final = "access"
 """Streams are named after it; the index of the catalogue leaves them out."""
 
+EXPORTS_EVERY_SECONDS: Final = 900.0
+"""How often a worker tells at most that somebody reads the log, or reports: who follows the log would fill it."""
+
 OPERATOR: Final = "operator"
 """Who works at the command line, which whoever reaches the database may."""
 
@@ -51,6 +55,7 @@ class AccessAudit:
         self._since = clock.now()
         self._refused: defaultdict[UUID, Refusals] = defaultdict(Refusals)
         self._waiting: deque[Appending] = deque(maxlen=WAITING_MAX)
+        self._exported: dict[tuple[UUID, str, Exported], float] = {}
 
     async def record(
         self, ledger_id: UUID, subject: UUID, event: AccessChange, *, actor: str, correlation_id: str | None = None
@@ -69,6 +74,14 @@ class AccessAudit:
             await self._writer.append(appending)
         except (LogBusy, LogUnavailable):
             self._waiting.append(appending)
+
+    async def record_export(self, ledger_id: UUID, event: Exported, *, actor: str) -> None:
+        """Append that somebody takes entries or a report with them, unless that was said not long ago."""
+        taken, now = (ledger_id, actor, event), monotonic()
+        if self._exported.get(taken, 0.0) <= now:
+            lately = {known: until for known, until in self._exported.items() if until > now}
+            self._exported = lately | {taken: now + EXPORTS_EVERY_SECONDS}
+            await self.record_past(ledger_id, ledger_id, event, actor=actor)
 
     def refuse_sign_in(self, user: User | None, reason: str, *, address: str) -> None:
         """Count somebody who was not let in, as whoever they said they are."""

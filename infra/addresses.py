@@ -63,15 +63,19 @@ async def ask_to_change(
     await _ask(pool, keys, user, email=wanted, address=address)
 
 
-async def verify(connection: Connection, keys: Keys, token: str) -> None:
+async def verify(connection: Connection, keys: Keys, token: str) -> Held | None:
     """Note that an address was proven; if its owner had another until now, tell that one, and mail to it opens nothing.
+
+    Returns what the token was for, if it changed the address.
 
     Raises TokenUnfit, or EmailTaken to who has proven to read the mail of somebody else's address as well.
     """
     async with connection.transaction():
         held = await account_tokens.used(connection, keys, "verification", token)
-        if await proven(connection, held.ledger_id, held.user_id, held.email) is None:
-            await _move(connection, held)
+        if await proven(connection, held.ledger_id, held.user_id, held.email) is not None:
+            return None
+        await _move(connection, held)
+    return held
 
 
 async def proven(connection: Connection, ledger_id: UUID, user_id: UUID, email: str) -> User | None:

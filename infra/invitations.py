@@ -193,8 +193,10 @@ async def withdraw(connection: Connection, ledger_id: UUID, invitation_id: UUID)
 
 async def accept(
     connection: Connection, keys: Keys, token: str, *, password: str, name: str, signed_in: User | None
-) -> User:
+) -> tuple[User, UUID]:
     """Make an account in the role that was offered, or let who is signed in with that address have the role.
+
+    Returns the person and the id of the invitation.
 
     Raises TokenUnfit, also when somebody has an account and is not signed in to it; else PasswordTooWeak or LastAdmin.
     Only an invitation that was accepted is used up.
@@ -220,7 +222,7 @@ async def accept(
         if user is None:
             raise TokenUnfit
         await connection.execute(ACCEPTED_BY, {"ledger_id": ledger_id, "id": offered["id"], "by": user.id})
-    return user
+    return user, offered["id"]
 
 
 async def by_id(connection: Connection, ledger_id: UUID, invitation_id: UUID) -> Invitation:

@@ -11,7 +11,10 @@ import httpx
 import pyotp
 import pytest
 
+from tests.api.pages import eventually
 from tests.databases import fresh_database
+from tests.mailbox import kept as letters
+from tests.mailbox import token_in
 from tests.running import Service, running
 from tests.world import World
 
@@ -117,6 +120,72 @@ def test_keys_and_exports_are_reported(world: World) -> None:
         ("exported", advertiser),
     ]
     assert not any(secret in answer.text for secret in (key["key"], of_slot["key"], webhook["secret"], "secret-path"))
+
+
+def test_invitations_and_addresses_are_reported(service: Service, world: World) -> None:
+    """An invitation is reported when it is mailed, again too, withdrawn and accepted, and so is another address."""
+    email, other = (f"{uuid4().hex}@example.com" for _ in range(2))
+    gone, kept = (world.post("invitations", email=each, role="viewer")["id"] for each in (other, email))
+    world.post(f"invitations/{gone}/send", expect=200)
+    world.post(f"invitations/{gone}/withdraw", expect=200)
+    said = {"token": mailed_token(service, email, "You are invited"), "password": PASSWORD}
+    person = httpx.post(f"{service.url}/api/v1/invitations/accept", json=said, headers=FROM).json()["id"]
+    with client_of(service, sign_in(service, email).json()) as client:
+        body = {"email": other, "current_password": PASSWORD}
+        assert client.post("/api/v1/auth/email", json=body).status_code == 202
+    token = {"token": mailed_token(service, other, "Is this your")}
+    httpx.post(f"{service.url}/api/v1/auth/verify", json=token, headers=FROM).raise_for_status()
+    admin = f"user:{world.get('auth/me')['id']}"
+    report = world.get("reports/security", limit=500)["items"]
+    found = [(item["kind"], item["actor"], item["subject"], item["role"]) for item in reversed(report)]
+    assert [each for each in found if each[2] in {gone, kept, person}] == [
+        ("invitation_sent", admin, gone, "viewer"),
+        ("invitation_sent", admin, kept, "viewer"),
+        ("invitation_sent", admin, gone, "viewer"),
+        ("invitation_withdrawn", admin, gone, ""),
+        ("invitation_accepted", f"user:{person}", kept, ""),
+        ("person_added", f"user:{person}", person, "viewer"),
+        ("signed_in", f"user:{person}", person, ""),
+        ("email_changed", f"user:{person}", person, ""),
+    ]
+    own = [item for item in report if item["actor"] == f"user:{person}"]
+    assert {item["network"] for item in own} == {NETWORK}
+    assert not any(address in str(report) for address in (email, other))
+
+
+def test_who_takes_the_log_or_reports_is_reported_now_and_then(service: Service, world: World) -> None:
+    """Entries as they stream and reports as files are exports, told once in a while; a page of a list is none."""
+    email = f"{uuid4().hex}@example.com"
+    auditor = world.post("users", email=email, password=PASSWORD, role="auditor")["id"]
+    with client_of(service, sign_in(service, email).json()) as client:
+        for path in ("/audit/v1/events", "/api/v1/reports/delivery", "/api/v1/reports/security"):
+            client.get(path, params={"limit": "1"}).raise_for_status()
+        assert [item["kind"] for item in exports(world, auditor)] == []
+        for _ in range(2):
+            stream = {"Accept": "application/x-ndjson"}
+            client.get("/audit/v1/events", params={"limit": "1"}, headers=stream).raise_for_status()
+        for path in ("/api/v1/reports/delivery", "/api/v1/reports/security"):
+            client.get(path, params={"format": "csv"}).raise_for_status()
+        elsewhere = {"X-Forwarded-For": "192.0.2.1"}
+        client.get("/api/v1/reports/delivery", params={"format": "csv"}, headers=elsewhere).raise_for_status()
+    assert [(item["reason"], item["network"]) for item in reversed(exports(world, auditor))] == [
+        ("log", NETWORK),
+        ("report", NETWORK),
+        ("report", "192.0.2.0/24"),
+    ]
+
+
+def exports(world: World, person: str) -> list[dict[str, Any]]:
+    """Return what somebody took with them, the last first."""
+    found: list[dict[str, Any]] = world.get("reports/security", person=person, kind="exported")["items"]
+    return found
+
+
+def mailed_token(service: Service, email: str, about: str) -> str:
+    """Wait for a letter to an address and return the token in it."""
+    eventually(lambda: letters(service.data_dir, email, about))
+    (letter,) = letters(service.data_dir, email, about)
+    return token_in(letter)
 
 
 def test_the_report_is_paged_and_limited_to_a_time(service: Service, world: World, person: dict[str, Any]) -> None:

@@ -35,6 +35,7 @@ def service(own_service: Service) -> Service:
 def grown(service: Service, admin: httpx.Client) -> str:
     """A log of more than two pages, and the campaign that it is mostly about."""
     world = World(service, admin)
+    lines(world, limit=1)  # of which the log is told, and not again for a while
     campaign_id, _ = world.active_campaign()
     slot_id, ads = world.slot()
     tokens: list[str] = []
