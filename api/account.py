@@ -11,9 +11,10 @@ from msgspec import UNSET, Meta, Struct, UnsetType, structs
 from api import audited, problems
 from api.access import address_of, claims_of, is_person
 from api.services import Services
-from domain.access import PersonDeactivated, SessionsEnded
+from domain.access import PersonDeactivated, ProviderUnlinked, SessionsEnded
 from domain.values import TimeZoneName
-from infra import sessions, sign_in, users
+from infra import provider_links, sessions, sign_in, users
+from infra.provider_links import ProviderLink
 from infra.sessions import OpenSession
 from infra.users import User
 
@@ -117,6 +118,22 @@ class AccountController(Controller):
                 event = SessionsEnded(session_id=session_id, reason="ended_by_owner")
                 await audited.record(request, claims.sub, event)
             await services.revocations.refresh(connection)
+
+    @get("/links", operation_id="list_links", responses=problems.READING)
+    async def links(self, request: Request[Any, Any, Any], services: NamedDependency[Services]) -> list[ProviderLink]:
+        """List through which providers one has signed in, each of which signs in to this account from then on."""
+        async with services.log.pool.connection() as connection:
+            return await provider_links.of_person(connection, claims_of(request).sub)
+
+    @delete("/links/{link_id:uuid}", operation_id="remove_link", responses=problems.READING_ONE)
+    async def unlink(
+        self, link_id: FromPath[UUID], request: Request[Any, Any, Any], services: NamedDependency[Services]
+    ) -> None:
+        """Forget whom one is at a provider; who has one's e-mail address there will be linked next."""
+        claims = claims_of(request)
+        async with services.log.pool.connection() as connection, connection.transaction():
+            issuer = await provider_links.remove(connection, claims.sub, link_id)
+            await audited.record(request, claims.sub, ProviderUnlinked(issuer=issuer))
 
     @delete("/sessions", operation_id="end_sessions", responses=problems.READING)
     async def end_others(self, request: Request[Any, Any, Any], services: NamedDependency[Services]) -> None:

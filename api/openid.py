@@ -17,7 +17,7 @@ from api.services import Services
 from api.sign_in import Code, Tokens, tokens_of
 from domain.errors import NotFound
 from infra import clock, provider_sign_in, spent_codes
-from infra.openid import CALLBACK, AnswerRefused, Attempt, Provider
+from infra.openid import CALLBACK, AnswerRefused, Attempt, Identity, Provider
 from infra.provider_sign_in import ATTEMPT_SECONDS_MAX, ExchangeCode, Seal
 from infra.sign_in import SignInRefused
 
@@ -72,7 +72,10 @@ class OpenIdController(Controller):
     async def finish(
         self, provider: FromPath[str], request: Request[Any, Any, Any], services: NamedDependency[Services]
     ) -> Response[Tokens] | Response[SecondFactorAsked] | Response[bytes]:
-        """Take a browser back from a provider, and begin a session for whoever has the account of that e-mail address.
+        """Take a browser back from a provider, and begin a session for whoever is known there as who came.
+
+        That is who came before as the same `sub`; the first time, who has the e-mail address that the provider has
+        verified, and has not signed in through it yet.
 
         Where there is a console, the browser is sent there with a code, or with an `error`, in the query.
         """
@@ -114,27 +117,28 @@ async def _proven(provider: Provider, request: Request[Any, Any, Any], services:
     kept = request.cookies.get(_cookie_name(services), "")
     attempt = seal.opened(kept, Attempt, seconds_max=ATTEMPT_SECONDS_MAX)
     try:
-        email = await _email(provider, attempt, request, services)
+        known = await _identity(provider, attempt, request, services)
     except AnswerRefused:
         services.audit.refuse_sign_in(None, "provider", address=address)
         raise
     name = provider.configured.name
-    user = await provider_sign_in.admitted(pool, services.audit, email, address=address)
+    user = await provider_sign_in.admitted(pool, services.audit, known, address=address)
     required = await provider_sign_in.needs_second_factor(pool, user, trusted=provider.configured.trusted)
-    return seal.closed(ExchangeCode(provider=name, email=user.email)), required
+    code = ExchangeCode(provider=name, user_id=user.id, issuer=known.issuer, subject=known.subject)
+    return seal.closed(code), required
 
 
-async def _email(
+async def _identity(
     provider: Provider, attempt: Attempt | None, request: Request[Any, Any, Any], services: Services
-) -> str:
-    """Return the address of who comes back from an attempt that this browser has begun, once."""
+) -> Identity:
+    """Return who comes back from an attempt that this browser has begun, once."""
     if attempt is None:
         raise AnswerRefused("not an attempt of this browser")
     async with services.log.pool.connection() as connection:
         expires_at = clock.now() + timedelta(seconds=ATTEMPT_SECONDS_MAX)
         if not await spent_codes.spend(connection, attempt.state, expires_at=expires_at):
             raise AnswerRefused("answered before")
-    return await provider.verified_email(attempt, str(request.url))
+    return await provider.identity(attempt, str(request.url))
 
 
 async def _exchanged(services: Services, request: Request[Any, Any, Any], said: Exchange) -> Tokens:

@@ -84,6 +84,18 @@ class EmailChanged(AccessRecorded, frozen=True, kw_only=True, omit_defaults=True
     """A person signs in with another e-mail address, whose mail they have shown that they read."""
 
 
+class ProviderLinked(AccessRecorded, frozen=True, kw_only=True, omit_defaults=True, tag="provider_linked"):
+    """A person signed in through a provider of OpenID Connect for the first time, and can go on doing so."""
+
+    issuer: str
+
+
+class ProviderUnlinked(AccessRecorded, frozen=True, kw_only=True, omit_defaults=True, tag="provider_unlinked"):
+    """Whom a person is at a provider is forgotten."""
+
+    issuer: str
+
+
 class SecondFactorEnabled(AccessRecorded, frozen=True, kw_only=True, omit_defaults=True, tag="second_factor_enabled"):
     """From now on, signing in takes a one-time password of the person as well."""
 
@@ -146,6 +158,8 @@ PersonEvent = (
     | PersonReactivated
     | PasswordChanged
     | EmailChanged
+    | ProviderLinked
+    | ProviderUnlinked
     | SecondFactorEnabled
     | SecondFactorDisabled
 )

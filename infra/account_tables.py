@@ -62,6 +62,19 @@ account_tokens = Table(
     comment="What was mailed to people and is good once, by id: what proves it is in the letter alone. Used: gone.",
 )
 
+provider_links = Table(
+    "provider_links",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("user_id", Uuid, nullable=False),
+    Column("issuer", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("linked_at", DateTime(timezone=True), nullable=False),
+    UniqueConstraint("issuer", "subject"),
+    UniqueConstraint("user_id", "issuer"),
+    comment="Whom people are at providers of OpenID Connect, by issuer and sub; each once, and one of each issuer.",
+)
+
 invitations = Table(
     "invitations",
     metadata,

@@ -2,7 +2,8 @@
 
 Authlib and joserfc speak the protocol; here stand what is asked of an answer before it is believed, and the requests.
 Each provider has a redirect URI of its own and must name itself as it was configured, so that the answer of one is
-never taken for another's (RFC 9207). Of all that a provider says, an e-mail address that it has verified is used.
+never taken for another's (RFC 9207). Of all that a provider says, `sub` and an e-mail address that it has verified are
+used.
 """
 
 import asyncio
@@ -53,6 +54,9 @@ ALGORITHMS: Final = (
 )
 """Signatures with a key that only the provider has; neither none, nor a secret that two know."""
 
+SUBJECT_CHARACTERS_MAX: Final = 255
+"""OpenID Connect Core 1.0, section 2."""
+
 CALLBACK: Final = "callback"
 """Where providers send people back to, below the path that is named after them."""
 
@@ -82,6 +86,14 @@ class Attempt(Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         """Show nothing secret."""
         return f"Attempt(provider={self.provider!r})"
+
+
+class Identity(Struct, frozen=True, kw_only=True):
+    """Who somebody is at a provider, for ever, and which e-mail address of theirs it has verified."""
+
+    issuer: str
+    subject: str
+    email: str
 
 
 class AnswerRefused(Exception):
@@ -130,8 +142,8 @@ class Provider:
         )
         return url, Attempt(provider=self.configured.name, state=state, nonce=nonce, verifier=verifier)
 
-    async def verified_email(self, attempt: Attempt, answered: str) -> str:
-        """Return the e-mail address of who came back to the URL `answered`, which the provider has verified.
+    async def identity(self, attempt: Attempt, answered: str) -> Identity:
+        """Return who came back to the URL `answered`, with an e-mail address that the provider has verified.
 
         Raises AnswerRefused or ProviderUnavailable.
         """
@@ -139,16 +151,18 @@ class Provider:
         code = self._code(metadata, attempt, answered)
         tokens = await self._exchange(metadata, attempt, code)
         claims = await self._claims(metadata, attempt, tokens)
+        subject = claims["sub"]
+        if not isinstance(subject, str) or not 0 < len(subject) <= SUBJECT_CHARACTERS_MAX:
+            raise AnswerRefused("no subject")
         if "email" not in claims and metadata.userinfo_endpoint:
             headers = {"Authorization": f"Bearer {tokens.get('access_token')}"}
             told = await self._asked(self._client.build_request("GET", metadata.userinfo_endpoint, headers=headers))
-            if told.get("sub") != claims["sub"]:
+            if told.get("sub") != subject:
                 raise AnswerRefused("userinfo of somebody else")
             claims = told
         if claims.get("email_verified") is not True or not isinstance(claims.get("email"), str):
             raise AnswerRefused("e-mail address not verified")
-        email: str = claims["email"]
-        return email
+        return Identity(issuer=metadata.issuer, subject=subject, email=claims["email"])
 
     def _code(self, metadata: Metadata, attempt: Attempt, answered: str) -> str:
         if attempt.provider != self.configured.name:

@@ -1,4 +1,4 @@
-"""Signing in as whom a provider says one is: an account with that e-mail address, or nobody.
+"""Signing in as whom a provider says one is: the account that is linked to it, or will be from now on, or nobody.
 
 Between the doors nothing is kept here but what was used up: attempts and codes travel sealed (Fernet: AES-CBC with
 HMAC), under a key of the process's secret.
@@ -8,16 +8,20 @@ import base64
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final, TypeVar
+from uuid import UUID
 
 import msgspec
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from msgspec import Struct
 
-from infra import clock, second_factors, spent_codes, throttle, users
-from infra.access_audit import AccessAudit
-from infra.database import Connection, Pool
+from domain.access import ProviderLinked
+from infra import clock, provider_links, second_factors, spent_codes, throttle, users
+from infra.access_audit import AccessAudit, actor_of
+from infra.database import Connection, Pool, see
 from infra.keys import Keys
 from infra.ledger_keys import derived
+from infra.openid import Identity
+from infra.provider_links import LinkedOtherwise
 from infra.sessions import Session
 from infra.sign_in import SecondFactorRequired, SignInRefused, begin
 from infra.throttle import Throttled
@@ -32,10 +36,12 @@ T = TypeVar("T", bound=Struct)
 
 
 class ExchangeCode(Struct, frozen=True, kw_only=True):
-    """Who came back from a provider, which has proven that they are."""
+    """Who came back from a provider, as whom they are known there."""
 
     provider: str
-    email: str
+    user_id: UUID
+    issuer: str
+    subject: str
 
 
 class Seal:
@@ -67,13 +73,19 @@ class Seal:
         return msgspec.json.decode(content, type=kind) if named == kind.__name__.encode() else None
 
 
-async def admitted(pool: Pool, audit: AccessAudit, email: str, *, address: str) -> User:
-    """Return who has an e-mail address that a provider has verified; raise SignInRefused.
+async def admitted(pool: Pool, audit: AccessAudit, known: Identity, *, address: str) -> User:
+    """Return whose account at a provider this is, or may be by its e-mail address; raise SignInRefused.
 
     This is where somebody would be added who has no account yet, but an invitation.
     """
     async with pool.connection() as connection:
-        found = await users.by_email(connection, email)
+        user_id = await provider_links.find(connection, known)
+    return await _active(pool, audit, user_id, address=address)
+
+
+async def _active(pool: Pool, audit: AccessAudit, user_id: UUID | None, *, address: str) -> User:
+    async with pool.connection() as connection:
+        found = await users.by_person(connection, user_id) if user_id else None
     user = found[0] if found else None
     if user is None or not user.active:
         audit.refuse_sign_in(user, "deactivated" if user else "unknown", address=address)
@@ -106,7 +118,7 @@ async def exchange(
     if proven is None:
         audit.refuse_sign_in(None, "code", address=address)
         raise SignInRefused
-    user = await admitted(pool, audit, proven.email, address=address)
+    user = await _active(pool, audit, proven.user_id, address=address)
     required = await needs_second_factor(pool, user, trusted=proven.provider in trusted)
     async with pool.connection() as connection:
         if required:
@@ -116,13 +128,26 @@ async def exchange(
             if not await spent_codes.spend(connection, code, expires_at=expires_at):
                 audit.refuse_sign_in(user, "code used before", address=address)
                 raise SignInRefused
-            found = await users.by_email(connection, user.email)
+            found, whence = await users.by_person(connection, user.id), whereabouts(address, agent)
             if found is None:
                 raise SignInRefused
-            whence = whereabouts(address, agent)
+            await _link(connection, audit, user, proven, network=whence.address)
             return await begin(
                 connection, audit, user, found[1], whence, method=proven.provider, second_factor=required
             )
+
+
+async def _link(connection: Connection, audit: AccessAudit, user: User, proven: ExchangeCode, *, network: str) -> None:
+    """Bind somebody to whom they are at a provider, and tell the log if they were not; raise SignInRefused."""
+    await see(connection, user.ledger_id)
+    try:
+        made = await provider_links.link(connection, user.id, issuer=proven.issuer, subject=proven.subject)
+    except LinkedOtherwise:
+        audit.refuse_sign_in(user, "linked otherwise", address=network)
+        raise SignInRefused from None
+    if made:
+        event = ProviderLinked(issuer=proven.issuer, network=network)
+        await audit.record(user.ledger_id, user.id, event, actor=actor_of(user))
 
 
 async def _show(

@@ -100,6 +100,9 @@ BY_EMAIL: Final = f"""
     ORDER BY active DESC, ledger_id = %(nowhere)s, joined_at, ledger_id LIMIT 1
 """
 
+# The same, for who is known by other means.
+BY_PERSON: Final = BY_EMAIL.replace("email = %(email)s", "id = %(user_id)s")
+
 BY_ID: Final = f"""
     SELECT {_COLUMNS} FROM users
     WHERE ledger_id = %(ledger_id)s AND id = %(user_id)s
@@ -203,9 +206,12 @@ async def create(
 
 async def by_email(connection: Connection, email: str) -> tuple[User, str] | None:
     """Return the person of any ledger who has an e-mail address, and the hash of their password."""
-    cursor = await connection.execute(BY_EMAIL, {"email": canonical(email), "nowhere": INSTALLATION})
-    row = await cursor.fetchone()
-    return (msgspec.convert(row, User), row["password_hash"]) if row else None
+    return await _with_hash(connection, BY_EMAIL, {"email": canonical(email)})
+
+
+async def by_person(connection: Connection, user_id: UUID) -> tuple[User, str] | None:
+    """Return a person, as `by_email` does, by their id alone."""
+    return await _with_hash(connection, BY_PERSON, {"user_id": user_id})
 
 
 async def by_id(connection: Connection, ledger_id: UUID, user_id: UUID) -> User:
@@ -332,6 +338,11 @@ async def _changed(connection: Connection, ledger_id: UUID, user_id: UUID, **fie
     permits = any(fields.get(name) is not None for name in ("role", "active", "advertiser_ids"))
     parameters = nothing | {"ledger_id": ledger_id, "user_id": user_id, "permits": permits, "now": clock.now()} | fields
     return await _one(connection, CHANGE, parameters)
+
+
+async def _with_hash(connection: Connection, query: str, asked: dict[str, Any]) -> tuple[User, str] | None:
+    row = await (await connection.execute(query, asked | {"nowhere": INSTALLATION})).fetchone()
+    return (msgspec.convert(row, User), row["password_hash"]) if row else None
 
 
 async def _one(connection: Connection, query: str, parameters: dict[str, Any]) -> User:

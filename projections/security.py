@@ -27,6 +27,8 @@ SecurityKind = Literal[
     "person_reactivated",
     "password_changed",
     "email_changed",
+    "provider_linked",
+    "provider_unlinked",
     "invitation_sent",
     "invitation_withdrawn",
     "invitation_accepted",
@@ -162,7 +164,7 @@ def _items(position: int, entry: Entry) -> Iterator[SecurityItem]:
             yield SecurityItem(position=position, line=number, recorded_at=entry.recorded_at, subject=None, **said)
         return
     said = msgspec.to_builtins(event)
-    reason = said.get("reason") or said.get("method") or said.get("what") or ""
+    reason = next((said[name] for name in ("reason", "method", "what", "issuer") if name in said), "")
     yield SecurityItem(
         position=position,
         line=1,

@@ -17,6 +17,7 @@ from joserfc.jwk import ECKey
 
 from infra import clock
 
+EMAIL: Final = "vera@example.com"
 CLIENT_ID: Final = "ledger"
 CLIENT_SECRET: Final = "a secret that the provider and the ledger share"
 
@@ -34,8 +35,15 @@ class Forger:
     def claims(self, given: str, /, **fields: Any) -> dict[str, Any]:
         """Return what an ID token has to say, but for some fields; those that are None are left out."""
         now = int(clock.now().timestamp())
-        whole = {"iss": self.url, "sub": "1", "aud": CLIENT_ID, "iat": now, "exp": now + 300, "nonce": given}
-        whole |= {"email": "vera@example.com", "email_verified": True} | fields
+        whole = {
+            "iss": self.url,
+            "sub": str(fields.get("email") or EMAIL),
+            "aud": CLIENT_ID,
+            "iat": now,
+            "exp": now + 300,
+            "nonce": given,
+        }
+        whole |= {"email": EMAIL, "email_verified": True} | fields
         return {name: value for name, value in whole.items() if value is not None}
 
     def signed(self, claims: Mapping[str, Any], key: ECKey | None = None) -> str:

@@ -18,13 +18,12 @@ import pyotp
 import pytest
 from joserfc.jwk import ECKey
 
-from tests.api.openid_provider import CLIENT_ID, CLIENT_SECRET, Forger, Visit, forging, visit
+from tests.api.openid_provider import CLIENT_ID, CLIENT_SECRET, EMAIL, Forger, Visit, forging, visit
 from tests.databases import fresh_database
 from tests.running import START_SECONDS_MAX, Service, free_port
 from tests.world import World
 
 PASSWORD: Final = "a sentence that nobody guesses"
-EMAIL: Final = "vera@example.com"
 CONSOLE: Final = "https://console.example/signed-in?theme=dark"
 _OF_FORGER: Final = {"CLIENT_ID": CLIENT_ID, "CLIENT_SECRET": CLIENT_SECRET}
 
@@ -145,7 +144,7 @@ def test_a_right_answer_lets_in(service: Service, browser: httpx.Client, forger:
     answer = answered(forger, there, forger.signed(forger.claims(there.nonce)))
     assert me(service, answer.json())["id"] == vera["id"]
     there = visit(browser)
-    forger.userinfo = {"sub": "1", "email": EMAIL.upper(), "email_verified": True}
+    forger.userinfo = {"sub": EMAIL, "email": EMAIL.upper(), "email_verified": True}
     answer = answered(forger, there, forger.signed(forger.claims(there.nonce, email=None)), iss=forger.url)
     assert me(service, answer.json())["id"] == vera["id"]
 
@@ -157,6 +156,36 @@ def test_a_new_key_of_the_provider_is_asked_for(
     there = visit(browser, "other")
     answer = answered(forger, there, forger.signed(forger.claims(there.nonce)), provider="other")
     assert me(service, answer.json())["id"] == vera["id"]
+
+
+def test_who_was_linked_is_known_by_subject_alone(
+    service: Service, browser: httpx.Client, forger: Forger, world: World
+) -> None:
+    """The address counts once; then it is issuer and subject, until the person removes that, who sees it."""
+    first, second = (
+        world.post("users", email=f"{uuid4().hex}@example.com", password=PASSWORD, role="viewer") for _ in range(2)
+    )
+
+    def back(subject: str, email: str) -> httpx.Response:
+        there = visit(browser)
+        return answered(forger, there, forger.signed(forger.claims(there.nonce, sub=subject, email=email)))
+
+    assert me(service, back("a", first["email"]).json())["id"] == first["id"]
+    assert me(service, back("a", second["email"]).json())["id"] == first["id"]
+    assert me(service, back("a", "nobody@example.com").json())["id"] == first["id"]
+    refused(back("b", first["email"]))
+    assert me(service, back("b", second["email"]).json())["id"] == second["id"]
+    with closing(service.signed_in(first["email"], PASSWORD)) as client:
+        (link,) = client.get("/api/v1/auth/links").json()
+        assert link["issuer"] == forger.url
+        assert client.delete(f"/api/v1/auth/links/{link['id']}").status_code == 204
+        assert client.delete(f"/api/v1/auth/links/{link['id']}").status_code == 404
+        assert client.get("/api/v1/auth/links").json() == []
+    refused(back("a", second["email"]))
+    assert me(service, back("c", first["email"]).json())["id"] == first["id"]
+    report = world.get("reports/security", person=first["id"])["items"]
+    changes = [(item["kind"], item["reason"]) for item in reversed(report) if item["kind"].startswith("provider")]
+    assert changes == [(f"provider_{done}", forger.url) for done in ("linked", "unlinked", "linked")]
 
 
 def _unsigned(forger: Forger, nonce: str) -> str:
@@ -199,6 +228,9 @@ TOKENS: Final[dict[str, Callable[[Forger, str], str | None]]] = {
     "not yet valid": _said(nbf=4_000_000_000),
     "issued tomorrow": _said(iat=4_000_000_000),
     "no subject": _said(sub=None),
+    "a subject that is no text": _said(sub=1),
+    "a subject without end": _said(sub="1" * 256),
+    "another subject with the same address": _said(sub="who has the address now"),
     "another access token": _said(at_hash="of another token"),
     "address not verified": _said(email_verified=False),
     "address verified in words": _said(email_verified="true"),

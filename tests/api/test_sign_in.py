@@ -54,6 +54,8 @@ ALLOWED: Final = {
     **dict.fromkeys(("forget_password", "reset_password", "verify_email", "accept_invitation"), EVERYBODY),
     **dict.fromkeys(("send_verification", "change_email", "deactivate_me"), PEOPLE),
     "list_sessions": PEOPLE,
+    "list_links": PEOPLE,
+    "remove_link": PEOPLE,
     "end_session": PEOPLE,
     "end_sessions": PEOPLE,
     **dict.fromkeys(("get_second_factor", "enrol_second_factor", "confirm_second_factor"), PEOPLE),
@@ -129,6 +131,7 @@ ALLOWED: Final = {
 # What programs may not ask for, whatever their role: what belongs to an account, and keys of programs.
 FOR_PEOPLE: Final = frozenset(
     {"me", "change_me", "change_password", "list_sessions", "end_session", "end_sessions"}
+    | {"list_links", "remove_link"}
     | {"get_notifications", "change_notifications"}
     | {"send_verification", "change_email", "deactivate_me"}
     | {"get_second_factor", "enrol_second_factor", "confirm_second_factor", "remove_second_factor"}

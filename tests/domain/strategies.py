@@ -354,7 +354,7 @@ request_tallies: Final = made(
 _REFUSAL: Final[Fields] = dict.fromkeys(("actor", "reason", "network"), lines) | {"count": counts}
 refusal_tallies: Final = made(RefusalTally, _REFUSAL | {"kind": st.sampled_from(get_args(RefusalKind))})
 ACCESS: Final[Fields] = {
-    **dict.fromkeys(("network", "role", "earlier", "method"), short_texts),
+    **dict.fromkeys(("network", "role", "earlier", "method", "issuer"), short_texts),
     "session_id": st.uuids(),
     "advertiser_ids": _tuples_of(st.uuids()),
     "scopes": NONE | words,
@@ -376,7 +376,7 @@ _FIELDS_BY_BEGINNING_OF_TAG: Final[Mapping[str, Fields]] = {
     "projection": {"projection": long_texts} | dict.fromkeys(("version", "as_of", "rows", "differing_keys"), counts),
     "requests": {"hour": utc_times, "lines": st.lists(request_tallies, max_size=3).map(tuple)},
     "log": dict.fromkeys(("old_key", "new_key"), long_texts),
-    **dict.fromkeys(("signed", "person", "role", "password", "email", "invitation", "second"), ACCESS),
+    **dict.fromkeys(("signed", "person", "role", "password", "email", "provider", "invitation", "second"), ACCESS),
     **dict.fromkeys(("api", "webhook", "exported", "access"), ACCESS),
     "sessions": ACCESS | {"reason": st.sampled_from(get_args(SessionEnd))},
     "impression": DELIVERY | {"basis": bases},

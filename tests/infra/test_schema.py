@@ -19,7 +19,7 @@ from projections import catalogue
 from tests.databases import fresh_database
 from tests.writing import owning, rows
 
-WITHOUT_LEDGER = {"alembic_version", "login_attempts", "people", "second_factors", "spent_codes"}
+WITHOUT_LEDGER = {"alembic_version", "login_attempts", "people", "provider_links", "second_factors", "spent_codes"}
 """The one is Alembic's; the others are about people, who may belong to several ledgers, and about how they sign in."""
 
 WITHOUT_WALL = WITHOUT_LEDGER | {"account_tokens", "ledgers", "members", "refresh_tokens"}
