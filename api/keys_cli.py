@@ -9,6 +9,7 @@ from typing import Final
 import click
 import msgspec
 
+from api import options
 from infra import installation, settings, subject_keys
 from infra.database import connect
 from infra.keys import read_masters
@@ -18,13 +19,6 @@ from infra.subject_keys import WrappedKey, master_name
 _PRIVATE: Final = 0o600
 
 _decode_key: Final = msgspec.json.Decoder(WrappedKey).decode
-_data_dir = click.option(
-    "--data-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Where the service keeps its own PostgreSQL and keys, unless LEDGER_DATABASE_URL is set. "
-    "[default: LEDGER_DATA_DIR or .ledger]",
-)
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 _file = click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 
 
@@ -45,8 +39,8 @@ def keys() -> None:
 
 
 @keys.command("status")
-@_data_dir
-@_as_json
+@options.data_dir
+@options.as_json
 def show_status(data_dir: Path | None, as_json: bool) -> None:
     """Show how many keys each master key wraps."""
     found = settings.read(data_dir=data_dir)
@@ -55,8 +49,8 @@ def show_status(data_dir: Path | None, as_json: bool) -> None:
 
 
 @keys.command()
-@_data_dir
-@_as_json
+@options.data_dir
+@options.as_json
 def rewrap(data_dir: Path | None, as_json: bool) -> None:
     """Let the first master key wrap every key.
 
@@ -71,7 +65,7 @@ def rewrap(data_dir: Path | None, as_json: bool) -> None:
 
 @keys.command()
 @_file
-@_data_dir
+@options.data_dir
 def backup(file: Path, data_dir: Path | None) -> None:
     """Write all keys to FILE, as they are wrapped, in place of what was there.
 
@@ -85,7 +79,7 @@ def backup(file: Path, data_dir: Path | None) -> None:
 
 @keys.command()
 @_file
-@_data_dir
+@options.data_dir
 def restore(file: Path, data_dir: Path | None) -> None:
     """Bring back the keys in FILE that are missing, but for those of people whose data was erased since."""
     found = list(_read(file))

@@ -12,33 +12,53 @@ from uuid import UUID
 import click
 import msgspec
 
+from api import options
 from infra import installation, settings
 from infra.database import Connection, connect
-from projections import parking, rebuild
+from projections import parking, rebuild, status
 from projections.catalogue import PROJECTIONS, named
 from projections.comparison import Comparison
 from projections.parking import ParkedKey
 from projections.rebuild import Progress
+from projections.status import ProjectionStatus
 
 PROGRESS_EVERY_SECONDS: Final = 5
 
 T = TypeVar("T")
 
 _name = click.argument("name", type=click.Choice([projection.name for projection in PROJECTIONS]))
-_data_dir = click.option(
-    "--data-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Where the service keeps its own PostgreSQL and keys, unless LEDGER_DATABASE_URL is set. "
-    "[default: LEDGER_DATA_DIR or .ledger]",
-)
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
-@click.command("rebuild")
+@click.group()
+def projections() -> None:
+    """Look after the read models."""
+
+
+@projections.command("list")
+@options.data_dir
+@options.as_json
+def list_projections(data_dir: Path | None, as_json: bool) -> None:
+    """Show how far each read model has come.
+
+    Lag is how many events it is behind, parked how many it could not apply: if there are any, the exit status is 1.
+    """
+    with installation.database(settings.read(data_dir=data_dir)) as url:
+        found = asyncio.run(_statuses(url))
+    if as_json:
+        click.echo(msgspec.json.encode(found))
+    else:
+        click.echo(f"{'projection':<14}{'version':>8}{'position':>12}{'lag':>8}{'parked':>8}  updated")
+        for each in found:
+            moved = f"{each.updated_at:%Y-%m-%d %H:%M:%SZ}"
+            click.echo(f"{each.name:<14}{each.version:>8}{each.position:>12,}{each.lag:>8,}{each.parked:>8,}  {moved}")
+    sys.exit(any(each.parked for each in found))
+
+
+@projections.command("rebuild")
 @_name
 @click.option("--discard", is_flag=True, help="Throw away what an interrupted rebuild has left, and do nothing else.")
-@_data_dir
-@_as_json
+@options.data_dir
+@options.as_json
 def rebuild_projection(name: str, discard: bool, data_dir: Path | None, as_json: bool) -> None:
     """Make a read model anew beside the live one, show how they differ, and swap it in.
 
@@ -57,10 +77,10 @@ def rebuild_projection(name: str, discard: bool, data_dir: Path | None, as_json:
     _show(found, as_json=as_json, end=f"{name} is swapped in, version {found.version}.")
 
 
-@click.command("compare")
+@projections.command("compare")
 @_name
-@_data_dir
-@_as_json
+@options.data_dir
+@options.as_json
 def compare_projection(name: str, data_dir: Path | None, as_json: bool) -> None:
     """Make a read model anew, show how the live one differs from it, and throw it away.
 
@@ -72,9 +92,9 @@ def compare_projection(name: str, data_dir: Path | None, as_json: bool) -> None:
     sys.exit(found.differing_keys > 0)
 
 
-@click.command("errors")
-@_data_dir
-@_as_json
+@projections.command("errors")
+@options.data_dir
+@options.as_json
 def list_errors(data_dir: Path | None, as_json: bool) -> None:
     """Show what projections could not apply: keys, errors, and how many events wait behind each.
 
@@ -89,10 +109,10 @@ def list_errors(data_dir: Path | None, as_json: bool) -> None:
     sys.exit(bool(found))
 
 
-@click.command("retry")
+@projections.command("retry")
 @click.argument("key")
-@_data_dir
-@_as_json
+@options.data_dir
+@options.as_json
 def retry_key(key: str, data_dir: Path | None, as_json: bool) -> None:
     """Apply the events of a parked KEY, in every projection that has parked it.
 
@@ -123,7 +143,9 @@ def retry_key(key: str, data_dir: Path | None, as_json: bool) -> None:
     sys.exit(bool(refused))
 
 
-COMMANDS: Final[tuple[click.Command, ...]] = (rebuild_projection, compare_projection, list_errors, retry_key)
+async def _statuses(url: str) -> list[ProjectionStatus]:
+    async with await connect(url) as connection:
+        return await status.read_status(connection, await installation.ledger_of(connection))
 
 
 def _run(data_dir: Path | None, job: Callable[[Connection, UUID], Awaitable[T]]) -> T:

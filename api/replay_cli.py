@@ -15,7 +15,8 @@ from sqlalchemy import select
 
 from infra import clock, installation, mirror, settings
 from infra.checkpoint import parse as parse_checkpoint
-from infra.database import connect, fetch
+from infra.composed import fetch
+from infra.database import connect
 from infra.inspection import Unreadable
 from infra.signed_note import NoteMalformed
 from infra.signed_note import parse as parse_note

@@ -1,11 +1,11 @@
-"""Connections to PostgreSQL, and how a statement composed with SQLAlchemy Core runs on one."""
+"""Connections to PostgreSQL."""
 
 import select
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -14,8 +14,6 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow, dict_row
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool
-from sqlalchemy import ClauseElement
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 
 class Connection(psycopg.AsyncConnection[DictRow]):
@@ -51,8 +49,6 @@ IDLE_IN_TRANSACTION_SECONDS_MAX: Final = 60
 
 DURABILITY: Final = ("fsync", "full_page_writes", "synchronous_commit")
 """The settings without which an answer does not mean that it is durable."""
-
-_DIALECT: Final = PGDialect_psycopg()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
 
 set_json_dumps(msgspec.json.encode)
 set_json_loads(msgspec.json.decode)
@@ -156,19 +152,6 @@ async def check_durability(connection: Connection) -> None:
     off = [str(row["name"]) for row in await cursor.fetchall()]
     if off:
         raise NotDurable(off)
-
-
-def composed(statement: ClauseElement) -> tuple[str, Mapping[str, Any]]:
-    """Return the text and the parameters of a statement composed with SQLAlchemy Core."""
-    compiled = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
-    return str(compiled), compiled.params
-
-
-async def fetch(connection: Connection, statement: ClauseElement, kind: type[T]) -> list[T]:
-    """Run a composed statement and return its rows as structs of `kind`."""
-    text, parameters = composed(statement)
-    cursor = await connection.execute(text, parameters)
-    return as_structs(await cursor.fetchall(), kind)
 
 
 def as_structs(rows: Sequence[DictRow], kind: type[T]) -> list[T]:

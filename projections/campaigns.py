@@ -41,7 +41,8 @@ from domain.events import (
     CampaignPaused,
 )
 from domain.terms import BudgetRequest, CampaignTerms
-from infra.database import Connection, fetch
+from infra.composed import fetch
+from infra.database import Connection
 from infra.event_log import Recorded
 from infra.tables import metadata
 from projections.listing import Listing, Page, read_page

@@ -10,7 +10,8 @@ from sqlalchemy import BigInteger, Column, DateTime, Double, Select, Table, Text
 from sqlalchemy.sql.elements import ColumnElement, Label
 
 from domain.delivery import PLAYBACK
-from infra.database import Connection, fetch
+from infra.composed import fetch
+from infra.database import Connection
 from infra.tables import metadata
 from projections.counting import DELIVERIES, Counting, Cut, Span, counted, parameters, row_of
 

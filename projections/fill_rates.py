@@ -11,7 +11,8 @@ from sqlalchemy import Double, Select, Subquery, and_, cast, func, literal, sele
 from sqlalchemy.sql.elements import ColumnElement, Label
 from sqlalchemy.types import BigInteger, NullType
 
-from infra.database import Connection, fetch
+from infra.composed import fetch
+from infra.database import Connection
 from projections import delivery
 from projections.delivery import DeliveryQuery, DeliveryReport
 from projections.requests import FILLED, ad_requests

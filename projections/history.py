@@ -25,7 +25,8 @@ from domain.events import (
     CampaignPaused,
 )
 from domain.terms import CampaignTerms
-from infra.database import Connection, fetch
+from infra.composed import fetch
+from infra.database import Connection
 from infra.event_log import Recorded, type_of
 from infra.tables import metadata
 from projections.listing import BadCursor, Page

@@ -13,7 +13,8 @@ from sqlalchemy import Table, cast, select, tuple_
 from sqlalchemy.sql.elements import ColumnElement
 
 from domain.errors import Refusal
-from infra.database import Connection, fetch
+from infra.composed import fetch
+from infra.database import Connection
 
 R = TypeVar("R", bound=Struct)
 

@@ -16,7 +16,8 @@ from sqlalchemy import Table, select
 
 from domain.merkle import HASH_BYTES, TILE_HASHES
 from infra import tiles, tree
-from infra.database import Connection, composed
+from infra.composed import composed
+from infra.database import Connection
 from infra.event_log import Recorded, decode_entry, read_head
 from infra.recount import COUNTS, DELIVERIES, GROUP, PLACE, Recount, add_further
 from infra.verifier import Policy, Report, Signed, Tree, signed_trees

@@ -3,12 +3,15 @@
 import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.pool import NullPool
 
@@ -88,6 +91,13 @@ def test_migrating_at_once_and_again_is_harmless(empty_url: str) -> None:
     schema.migrate(empty_url)
     assert structure(empty_url) == migrated
     assert {table for table, *_ in migrated} == {*metadata.tables, "users"}
+
+
+def test_the_newest_revision_is_the_one_that_alembic_ends_with() -> None:
+    """What the names of the files say of the revisions is what is in them."""
+    scripts = ScriptDirectory(str(files("migrations")))
+    assert scripts.get_heads() == [schema.newest_revision()]
+    assert all(Path(each.path).name.startswith(f"{each.revision}_") for each in scripts.walk_revisions())
 
 
 async def test_the_revision_can_be_asked_for(empty_url: str) -> None:
