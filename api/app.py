@@ -183,7 +183,7 @@ async def serving(url: str, found: Settings, counts: SharedCounts) -> AsyncItera
         pool = await stack.enter_async_context(open_pool(url, size_max=POOL_CONNECTIONS_MAX, role=APPLICATION_ROLE))
         async with pool.connection() as connection:
             await installation.check(connection)
-            await installation.ledger_of(connection)
+            await installation.first_ledger(connection)
             revocations = Revocations()
             await revocations.refresh(connection)
             ledgers = OpenLedgers(secrets, viewer_key_days=found.viewer_key_days)

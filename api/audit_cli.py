@@ -15,6 +15,7 @@ import click
 import msgspec
 from msgspec import Struct
 
+from api import options
 from api.replay_cli import Time, replay
 from api.witness import serve_witness
 from domain.access import Exported
@@ -23,7 +24,6 @@ from infra.access_audit import OPERATOR, append_alone
 from infra.accounts import MICROS_PER_UNIT
 from infra.checkpoint import parse as parse_checkpoint
 from infra.cosigner import Witnesses
-from infra.database import connect
 from infra.installation import NotInstalled
 from infra.invoice import Line
 from infra.proofs import InclusionProof
@@ -39,13 +39,6 @@ PROGRESS_EVERY_SECONDS: Final = 1.0
 MANIFEST: Final = "manifest.json"
 
 Progress = Callable[[int, int], None]
-
-_data_dir = click.option(
-    "--data-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Where the service keeps its own PostgreSQL, unless LEDGER_DATABASE_URL is set. [default: .ledger]",
-)
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
@@ -77,17 +70,18 @@ def audit() -> None:
 
 @audit.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-@_data_dir
-@_as_json
-def export(folder: Path, data_dir: Path | None, as_json: bool) -> None:
+@options.organisation
+@options.data_dir
+@options.as_json
+def export(folder: Path, organisation: str | None, data_dir: Path | None, as_json: bool) -> None:
     """Write the sealed log into FOLDER, with keys, budgets, deliveries and accounts.
 
     The folder is complete in itself: `ledger audit verify FOLDER` needs no database and no network. An export that was
     interrupted goes on where it stopped, and a later one adds what is new. That the log was exported is recorded in it.
     """
-    found = settings.read(data_dir=data_dir)
+    found = settings.read(data_dir=data_dir, organisation=organisation)
     with installation.database(found) as url:
-        made = asyncio.run(_export(url, folder, cosigner.read(found.log_policy_file)))
+        made = asyncio.run(_export(url, found.organisation, folder, cosigner.read(found.log_policy_file)))
     if as_json:
         click.echo(msgspec.json.encode(made))
     else:
@@ -97,16 +91,17 @@ def export(folder: Path, data_dir: Path | None, as_json: bool) -> None:
 @audit.command()
 @click.option("--position", required=True, type=click.IntRange(min=1), help="The position of the entry.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Where to write it. [default: stdout]")
-@_data_dir
-@_as_json
-def prove(position: int, output: Path | None, data_dir: Path | None, as_json: bool) -> None:
+@options.organisation
+@options.data_dir
+@options.as_json
+def prove(position: int, output: Path | None, organisation: str | None, data_dir: Path | None, as_json: bool) -> None:
     """Write the proof that an entry is in the signed log, as a .tlog-proof file that holds the entry.
 
     Whoever has the log's public key can check it: `ledger audit verify FILE`.
     """
-    found = settings.read(data_dir=data_dir)
+    found = settings.read(data_dir=data_dir, organisation=organisation)
     with installation.database(found) as url:
-        proof = asyncio.run(_prove(url, position, cosigned=found.log_policy_file is not None))
+        proof = asyncio.run(_prove(url, found.organisation, position, cosigned=found.log_policy_file is not None))
     text = msgspec.json.encode(proof).decode() if as_json else proof.as_tlog_proof()
     if output is None:
         click.echo(text, nl=as_json)
@@ -119,13 +114,15 @@ def prove(position: int, output: Path | None, data_dir: Path | None, as_json: bo
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--from", "since", type=Time(), help="Only what was recorded from this time on.")
 @click.option("--to", "until", type=Time(), help="Only what was recorded before this time.")
-@_data_dir
-@_as_json
+@options.organisation
+@options.data_dir
+@options.as_json
 def prove_invoice(
     campaign_id: UUID,
     folder: Path,
     since: datetime | None,
     until: datetime | None,
+    organisation: str | None,
     data_dir: Path | None,
     as_json: bool,
 ) -> None:
@@ -133,10 +130,12 @@ def prove_invoice(
 
     Whoever has the log's public key can check them, and what they add up to: `ledger audit verify FOLDER`.
     """
-    found = settings.read(data_dir=data_dir)
+    found = settings.read(data_dir=data_dir, organisation=organisation)
     with installation.database(found) as url:
         cosigned = found.log_policy_file is not None
-        count = asyncio.run(_prove_invoice(url, campaign_id, folder, since=since, until=until, cosigned=cosigned))
+        count = asyncio.run(
+            _prove_invoice(url, found.organisation, campaign_id, folder, since=since, until=until, cosigned=cosigned)
+        )
     click.echo(msgspec.json.encode({"proofs": count}) if as_json else f"{count:,} proofs are in {folder}.")
 
 
@@ -161,8 +160,9 @@ def prove_invoice(
     default=None,
     help="Ask beancount about the accounts. [default: if it is installed, and there are not too many transactions]",
 )
-@_data_dir
-@_as_json
+@options.organisation
+@options.data_dir
+@options.as_json
 def verify(
     path: Path | None,
     database: bool,
@@ -170,6 +170,7 @@ def verify(
     policy_file: Path | None,
     kept: tuple[Path, ...],
     bean_check: bool | None,
+    organisation: str | None,
     data_dir: Path | None,
     as_json: bool,
 ) -> None:
@@ -186,16 +187,16 @@ def verify(
     policy = _policy(keys, policy_file)
     report, not_asked, billed = Report(), None, list[Line]()
     if path is None:
-        found = settings.read(data_dir=data_dir)
+        found = settings.read(data_dir=data_dir, organisation=organisation)
         with installation.database(found) as url:
             witnesses = cosigner.read(found.log_policy_file)
-            trusted = asyncio.run(_verify_database(url, policy, witnesses, kept, report))
+            trusted = asyncio.run(_verify_database(url, found.organisation, policy, witnesses, kept, report))
     elif path.is_dir() and not invoice.is_in(path):
         trusted = policy or inspection.policy_in(path)
         notes = inspection.kept_notes(kept)
         not_asked = inspection.inspect_folder(path, trusted, notes, report, bean_check=bean_check)
     else:
-        trusted = policy or _policy_here(settings.read(data_dir=data_dir))
+        trusted = policy or _policy_here(settings.read(data_dir=data_dir, organisation=organisation))
         if path.is_dir():
             billed = invoice.verify(path, trusted, report)
         elif (entry := verify_proof(path.read_text(encoding="utf-8"), trusted, report)) and not as_json:
@@ -237,9 +238,8 @@ def witness(folder: Path, name: str, policy_file: Path, host: str, port: int) ->
 audit.add_command(replay)
 
 
-async def _export(url: str, folder: Path, witnesses: Witnesses | None) -> Manifest:
-    async with await connect(url) as connection:
-        ledger_id = await installation.ledger_of(connection)
+async def _export(url: str, organisation: str | None, folder: Path, witnesses: Witnesses | None) -> Manifest:
+    async with installation.opened(url, organisation) as (connection, ledger_id):
         await append_alone(connection, ledger_id, ledger_id, Exported(what="log"), actor=OPERATOR)
         sealed = await mirror.mirror(connection, ledger_id, folder, _progress("copied"), witnesses)
     log = parse_checkpoint(parse_note(sealed.note.encode()).text).origin
@@ -256,27 +256,36 @@ async def _export(url: str, folder: Path, witnesses: Witnesses | None) -> Manife
     return made
 
 
-async def _prove(url: str, position: int, *, cosigned: bool) -> InclusionProof:
-    async with await connect(url) as connection:
-        ledger_id = await installation.ledger_of(connection)
+async def _prove(url: str, organisation: str | None, position: int, *, cosigned: bool) -> InclusionProof:
+    async with installation.opened(url, organisation) as (connection, ledger_id):
         return await proofs.prove_inclusion(connection, ledger_id, position, cosigned=cosigned)
 
 
 async def _prove_invoice(
-    url: str, campaign_id: UUID, folder: Path, *, since: datetime | None, until: datetime | None, cosigned: bool
+    url: str,
+    organisation: str | None,
+    campaign_id: UUID,
+    folder: Path,
+    *,
+    since: datetime | None,
+    until: datetime | None,
+    cosigned: bool,
 ) -> int:
-    async with await connect(url) as connection:
-        ledger_id = await installation.ledger_of(connection)
+    async with installation.opened(url, organisation) as (connection, ledger_id):
         return await invoice.prove(
             connection, ledger_id, campaign_id, folder, since=since, until=until, cosigned=cosigned
         )
 
 
 async def _verify_database(
-    url: str, policy: Policy | None, witnesses: Witnesses | None, kept: tuple[Path, ...], report: Report
+    url: str,
+    organisation: str | None,
+    policy: Policy | None,
+    witnesses: Witnesses | None,
+    kept: tuple[Path, ...],
+    report: Report,
 ) -> Policy:
-    async with await connect(url) as connection:
-        ledger_id = await installation.ledger_of(connection)
+    async with installation.opened(url, organisation) as (connection, ledger_id):
         trusted = policy or parse_policy(await mirror.policy_of(connection, ledger_id, witnesses))
         notes = inspection.kept_notes(kept)
         await reconciliation.inspect_database(connection, ledger_id, trusted, notes, report, _progress("verified"))
@@ -298,14 +307,13 @@ def _policy_here(found: Settings) -> Policy:
     """Return the policy of the ledger of this machine; where there is none, a proof cannot be verified without keys."""
     try:
         with installation.database(found) as url:
-            return asyncio.run(_policy_of(url, cosigner.read(found.log_policy_file)))
+            return asyncio.run(_policy_of(url, found.organisation, cosigner.read(found.log_policy_file)))
     except NotInstalled as error:
         raise click.UsageError("A proof comes without keys: name the log's with --key or --policy.") from error
 
 
-async def _policy_of(url: str, witnesses: Witnesses | None) -> Policy:
-    async with await connect(url) as connection:
-        ledger_id = await installation.ledger_of(connection)
+async def _policy_of(url: str, organisation: str | None, witnesses: Witnesses | None) -> Policy:
+    async with installation.opened(url, organisation) as (connection, ledger_id):
         return parse_policy(await mirror.policy_of(connection, ledger_id, witnesses))
 
 

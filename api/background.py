@@ -96,7 +96,7 @@ async def work(url: str, keys: LogKeys, witnesses: Witnesses | None = None, send
     async with open_pool(url, size_max=4) as pool:
         async with pool.connection() as connection:
             await installation.check(connection)
-            keys = structs.replace(keys, first=await installation.ledger_of(connection))
+            keys = structs.replace(keys, first=await installation.first_ledger(connection))
         writer = Writer(url)
         writing = asyncio.create_task(writer.run(), name="writer")
         try:

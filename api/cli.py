@@ -66,6 +66,7 @@ Environment:
                                 LEDGER_OIDC_ACME_SECOND_FACTOR=trusted if its own is enough; needs LEDGER_PUBLIC_URL
   LEDGER_OIDC_CONSOLE_URL       where they are sent then, with a code to exchange [default: they get tokens as JSON]
   LEDGER_ADMIN_EMAIL            with LEDGER_ADMIN_PASSWORD: the first admin of an empty ledger
+  LEDGER_ORGANISATION           whose ledger a command is about, as with --organisation [default: the only one]
   LEDGER_SELF_SIGN_UP           whether everybody may begin organisations, or operators only: on or off [default: on]
   LEDGER_LOG_LEVEL              debug, info, warning or error [default: info]
 """

@@ -143,7 +143,7 @@ async def _check(database_url: str, admin_email: str | None) -> None:
     async with await connect(database_url) as connection:
         if await users.by_email(connection, CLIENT_EMAIL):
             return
-        ledger_id = await installation.ledger_of(connection)
+        ledger_id = await installation.first_ledger(connection)
         head = await event_log.read_head(connection, ledger_id)
         people = {person.email for person in await users.page(connection, ledger_id, limit=2)}
     if head.position or people - {users.canonical(admin_email or "")}:
@@ -160,7 +160,7 @@ async def _passwords(database_url: str) -> tuple[str, str]:
 
 
 async def _with_new_password(connection: Connection, email: str, role: users.Role) -> str:
-    ledger_id = await installation.ledger_of(connection)
+    ledger_id = await installation.first_ledger(connection)
     password = secrets.token_urlsafe(12)
     found = await users.by_email(connection, email)
     if found is None:

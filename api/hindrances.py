@@ -14,7 +14,7 @@ from infra.data_centres import NetworksUnreadable
 from infra.database import WORKER_ROLE, NotDurable
 from infra.embedded import DataFolderHeld, PostgresFailed
 from infra.inspection import Unreadable
-from infra.installation import NotInstalled
+from infra.installation import NotInstalled, OrganisationUnclear
 from infra.keys import SecretUnfit
 from infra.mirror import FolderUnfit
 from infra.rate_limits import RatesUnreadable
@@ -26,7 +26,16 @@ from projections.rebuild import RebuildRunning
 COULD_NOT_RUN_BECAUSE: Final = (
     *(BackupUnfit, MasterKeyUnknown),
     *(CannotListen, CouldNotPlay, DataFolderHeld, FolderUnfit, NotADemo, NotDurable, NotInstalled),
-    *(PostgresFailed, RatesUnreadable, RebuildRunning, Refusal, SchemaUnfit, SecretUnfit, SettingMissing),
+    *(
+        OrganisationUnclear,
+        PostgresFailed,
+        RatesUnreadable,
+        RebuildRunning,
+        Refusal,
+        SchemaUnfit,
+        SecretUnfit,
+        SettingMissing,
+    ),
     *(NetworksUnreadable, SettingUnfit, Unanswered, Unreadable),
 )
 

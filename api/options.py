@@ -14,4 +14,10 @@ host = click.option("--host", default="127.0.0.1", show_default=True, help="The 
 port = click.option(
     "--port", default=8000, show_default=True, type=click.IntRange(1, 65_535), help="The port to listen on."
 )
+organisation = click.option(
+    "--organisation",
+    metavar="SLUG",
+    help="Whose ledger, where several organisations share the installation. "
+    "[default: LEDGER_ORGANISATION, or the only one]",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")

@@ -14,13 +14,12 @@ import msgspec
 
 from api import options
 from infra import installation, settings
-from infra.database import Connection, connect
+from infra.database import Connection
 from projections import parking, rebuild, status
 from projections.catalogue import PROJECTIONS, named
 from projections.comparison import Comparison
 from projections.parking import ParkedKey
 from projections.rebuild import Progress
-from projections.status import ProjectionStatus
 
 PROGRESS_EVERY_SECONDS: Final = 5
 
@@ -35,15 +34,15 @@ def projections() -> None:
 
 
 @projections.command("list")
+@options.organisation
 @options.data_dir
 @options.as_json
-def list_projections(data_dir: Path | None, as_json: bool) -> None:
+def list_projections(organisation: str | None, data_dir: Path | None, as_json: bool) -> None:
     """Show how far each read model has come.
 
     Lag is how many events it is behind, parked how many it could not apply: if there are any, the exit status is 1.
     """
-    with installation.database(settings.read(data_dir=data_dir)) as url:
-        found = asyncio.run(_statuses(url))
+    found = _run(organisation, data_dir, status.read_status)
     if as_json:
         click.echo(msgspec.json.encode(found))
     else:
@@ -93,14 +92,15 @@ def compare_projection(name: str, data_dir: Path | None, as_json: bool) -> None:
 
 
 @projections.command("errors")
+@options.organisation
 @options.data_dir
 @options.as_json
-def list_errors(data_dir: Path | None, as_json: bool) -> None:
+def list_errors(organisation: str | None, data_dir: Path | None, as_json: bool) -> None:
     """Show what projections could not apply: keys, errors, and how many events wait behind each.
 
     If there are any, the exit status is 1.
     """
-    found = _run(data_dir, parking.read_parked)
+    found = _run(organisation, data_dir, parking.read_parked)
     if as_json:
         click.echo(msgspec.json.encode(found))
     for each in () if as_json else found:
@@ -111,9 +111,10 @@ def list_errors(data_dir: Path | None, as_json: bool) -> None:
 
 @projections.command("retry")
 @click.argument("key")
+@options.organisation
 @options.data_dir
 @options.as_json
-def retry_key(key: str, data_dir: Path | None, as_json: bool) -> None:
+def retry_key(key: str, organisation: str | None, data_dir: Path | None, as_json: bool) -> None:
     """Apply the events of a parked KEY, in every projection that has parked it.
 
     Exit status: 0 all are applied, 1 some cannot be applied still, 2 nothing is parked under that key.
@@ -129,7 +130,7 @@ def retry_key(key: str, data_dir: Path | None, as_json: bool) -> None:
                 refused[each.projection] = str(error)
         return parked, refused
 
-    parked, refused = _run(data_dir, retry)
+    parked, refused = _run(organisation, data_dir, retry)
     if not parked:
         raise click.UsageError(f"Nothing is parked under {key}; `ledger projections errors` shows what is.")
     applied = {each.projection: each.events for each in parked if each.projection not in refused}
@@ -143,17 +144,14 @@ def retry_key(key: str, data_dir: Path | None, as_json: bool) -> None:
     sys.exit(bool(refused))
 
 
-async def _statuses(url: str) -> list[ProjectionStatus]:
-    async with await connect(url) as connection:
-        return await status.read_status(connection, await installation.ledger_of(connection))
+def _run(organisation: str | None, data_dir: Path | None, job: Callable[[Connection, UUID], Awaitable[T]]) -> T:
+    found = settings.read(data_dir=data_dir, organisation=organisation)
 
-
-def _run(data_dir: Path | None, job: Callable[[Connection, UUID], Awaitable[T]]) -> T:
     async def run(url: str) -> T:
-        async with await connect(url) as connection:
-            return await job(connection, await installation.ledger_of(connection))
+        async with installation.opened(url, found.organisation) as (connection, ledger_id):
+            return await job(connection, ledger_id)
 
-    with installation.database(settings.read(data_dir=data_dir)) as url:
+    with installation.database(found) as url:
         return asyncio.run(run(url))
 
 

@@ -13,10 +13,10 @@ import click
 import msgspec
 from sqlalchemy import select
 
+from api import options
 from infra import clock, installation, mirror, settings
 from infra.checkpoint import parse as parse_checkpoint
 from infra.composed import fetch
-from infra.database import connect
 from infra.inspection import Unreadable
 from infra.signed_note import NoteMalformed
 from infra.signed_note import parse as parse_note
@@ -63,9 +63,17 @@ class _Moment(click.ParamType[Moment]):
 @click.argument("model", type=click.Choice(_NAMES))
 @click.argument("path", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--as-of", type=_Moment(), help="A position of the log, or a time. [default: all that is there]")
-@click.option("--data-dir", type=click.Path(file_okay=False, path_type=Path), help="As for `ledger serve`.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def replay(model: str, path: Path | None, as_of: Moment | None, data_dir: Path | None, as_json: bool) -> None:
+@options.organisation
+@options.data_dir
+@options.as_json
+def replay(
+    model: str,
+    path: Path | None,
+    as_of: Moment | None,
+    organisation: str | None,
+    data_dir: Path | None,
+    as_json: bool,
+) -> None:
     """Make the read model MODEL anew from the log, as of a moment, and print it: as CSV, or as JSON.
 
     Works on the ledger of this machine, or offline on the exported folder PATH. Nothing of what is stored beside the
@@ -76,20 +84,19 @@ def replay(model: str, path: Path | None, as_of: Moment | None, data_dir: Path |
         moment = Standing(position=position, at=as_of if isinstance(as_of, datetime) else clock.now())
         _print(model, moment, rows, as_json=as_json)
         return
-    found = settings.read(data_dir=data_dir)
+    found = settings.read(data_dir=data_dir, organisation=organisation)
     with installation.database(found) as url:
         try:
-            moment, rows = asyncio.run(_from_database(url, named(model), as_of))
+            moment, rows = asyncio.run(_from_database(url, found.organisation, named(model), as_of))
         except BeyondHead as error:
             raise click.UsageError(error.detail) from error
     _print(model, moment, rows, as_json=as_json)
 
 
 async def _from_database(
-    url: str, projection: AnyProjection, as_of: Moment | None
+    url: str, organisation: str | None, projection: AnyProjection, as_of: Moment | None
 ) -> tuple[Standing, list[Mapping[str, Any]]]:
-    async with await connect(url) as connection:
-        ledger_id = await installation.ledger_of(connection)
+    async with installation.opened(url, organisation) as (connection, ledger_id):
         moment = await standing(connection, ledger_id, clock.now() if as_of is None else as_of)
     async with replayed(url, projection, ledger_id, moment.position) as connection:
         table = projection.table

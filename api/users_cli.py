@@ -27,10 +27,16 @@ def user() -> None:
 @click.option("--email", required=True, help="What they sign in with.")
 @click.option("--role", required=True, type=click.Choice(get_args(users.Role)), help="What they may do.")
 @click.option("--advertiser", "advertisers", multiple=True, type=click.UUID, help="Whose campaigns an advertiser sees.")
+@options.organisation
 @options.data_dir
 @options.as_json
 def create_user(
-    email: str, role: users.Role, advertisers: tuple[UUID, ...], data_dir: Path | None, as_json: bool
+    email: str,
+    role: users.Role,
+    advertisers: tuple[UUID, ...],
+    organisation: str | None,
+    data_dir: Path | None,
+    as_json: bool,
 ) -> None:
     """Add a person.
 
@@ -41,14 +47,17 @@ def create_user(
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     else:
         password = sys.stdin.readline().rstrip("\n")
-    with installation.database(settings.read(data_dir=data_dir)) as url:
-        added = asyncio.run(_create(url, email, password, role, advertisers))
+    found = settings.read(data_dir=data_dir, organisation=organisation)
+    with installation.database(found) as url:
+        added = asyncio.run(_create(url, found.organisation, email, password, role, advertisers))
     click.echo(msgspec.json.encode(added) if as_json else f"{added.email} may sign in as {added.role}.")
 
 
-async def _create(url: str, email: str, password: str, role: users.Role, advertisers: tuple[UUID, ...]) -> User:
+async def _create(
+    url: str, organisation: str | None, email: str, password: str, role: users.Role, advertisers: tuple[UUID, ...]
+) -> User:
     async with await connect(url) as connection:
-        ledger_id = INSTALLATION if role == "operator" else await installation.ledger_of(connection)
+        ledger_id = INSTALLATION if role == "operator" else await installation.ledger_of(connection, organisation)
         await check_known(connection, ledger_id, advertisers)
         async with connection.transaction():
             added = await users.create(

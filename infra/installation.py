@@ -1,7 +1,7 @@
 """What an installation begins with: a database, its schema, a ledger, and somebody who may sign in."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 from uuid import UUID
 
@@ -12,9 +12,21 @@ from infra.settings import Settings
 
 FIRST_LEDGER_NAME: Final = "ledger"
 
+SLUGS_SHOWN_MAX: Final = 20
+
 
 class NotInstalled(Exception):
     """The database holds no ledger yet; run `ledger migrate` first."""
+
+
+class OrganisationUnclear(Exception):
+    """{found}; say --organisation or LEDGER_ORGANISATION, which may be {slugs}."""
+
+    def __init__(self, said: str | None, slugs: Sequence[str]) -> None:
+        """Say what there is instead of what was said, if anything was."""
+        shown = [*slugs[:SLUGS_SHOWN_MAX], *(["..."] if len(slugs) > SLUGS_SHOWN_MAX else [])]
+        found = f"{len(slugs)} organisations share this installation" if said is None else f"There is no {said}"
+        super().__init__(str(self.__doc__).format(found=found, slugs=", ".join(shown)))
 
 
 @contextmanager
@@ -57,8 +69,30 @@ async def check(connection: Connection) -> None:
     await check_durability(connection)
 
 
-async def ledger_of(connection: Connection) -> UUID:
-    """Return the installation's ledger; raise NotInstalled when there is none."""
+@asynccontextmanager
+async def opened(url: str, organisation: str | None) -> AsyncIterator[tuple[Connection, UUID]]:
+    """Yield a connection, and the ledger that a command is about; raise as `ledger_of` does."""
+    async with await connect(url) as connection:
+        yield connection, await ledger_of(connection, organisation)
+
+
+async def ledger_of(connection: Connection, organisation: str | None) -> UUID:
+    """Return the ledger of an organisation by its slug or, where none is said, the only one there is.
+
+    Raises NotInstalled when there is none, and OrganisationUnclear.
+    """
+    cursor = await connection.execute("SELECT ledger_id, slug FROM ledgers ORDER BY slug")
+    slugs: dict[str, UUID] = {row["slug"]: row["ledger_id"] for row in await cursor.fetchall()}
+    if not slugs:
+        raise NotInstalled(NotInstalled.__doc__)
+    chosen = [ledger_id for slug, ledger_id in slugs.items() if organisation in {None, slug}]
+    if len(chosen) != 1:
+        raise OrganisationUnclear(organisation, list(slugs))
+    return chosen[0]
+
+
+async def first_ledger(connection: Connection) -> UUID:
+    """Return the ledger that the installation began with; raise NotInstalled when there is none."""
     ledger_id = await _first_ledger(connection)
     if ledger_id is None:
         raise NotInstalled(NotInstalled.__doc__)

@@ -73,6 +73,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     log_policy_file: Path | None = None
     log_origin: str | None = None
     self_sign_up: bool = True
+    organisation: str | None = None
     admin_email: str | None
     admin_password: str | None
     log_level: str
@@ -124,8 +125,8 @@ def handed_down(
     return {**os.environ, **told}
 
 
-def read(*, data_dir: Path | None = None) -> Settings:
-    """Return the settings of this process; `data_dir` as the command line gives it goes before the environment."""
+def read(*, data_dir: Path | None = None, organisation: str | None = None) -> Settings:
+    """Return the settings of this process; what the command line gives goes before the environment."""
     lifeline = os.environ.get("LEDGER_LIFELINE")
     return Settings(
         database_url=os.environ.get("LEDGER_DATABASE_URL") or None,
@@ -142,6 +143,7 @@ def read(*, data_dir: Path | None = None) -> Settings:
         log_policy_file=_path("LEDGER_LOG_POLICY_FILE"),
         log_origin=os.environ.get("LEDGER_LOG_ORIGIN") or None,
         self_sign_up=_switch("LEDGER_SELF_SIGN_UP", default=True),
+        organisation=organisation or os.environ.get("LEDGER_ORGANISATION") or None,
         admin_email=os.environ.get("LEDGER_ADMIN_EMAIL") or None,
         admin_password=os.environ.get("LEDGER_ADMIN_PASSWORD") or None,
         log_level=os.environ.get("LEDGER_LOG_LEVEL") or "info",

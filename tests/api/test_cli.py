@@ -1,5 +1,6 @@
 """The command line: what its commands print, and the status with which each of them ends."""
 
+import asyncio
 import io
 import json
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+from uuid import UUID
 
 import click
 import psycopg
@@ -23,6 +25,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from api import cli
 from api.serve import CannotListen, address_of
+from infra import clock
+from infra.database import connect
+from infra.event_log import create_ledger
 from tests.databases import fresh_database
 from tests.running import START_SECONDS_MAX, free_port
 
@@ -89,6 +94,14 @@ def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[t
             yield from commands(command, (*path, name))
 
 
+async def begun(url: str) -> UUID:
+    """Begin another ledger, and return its id."""
+    ledger_id = clock.fresh_id()
+    async with await connect(url) as connection:
+        await create_ledger(connection, ledger_id, "another", clock.now())
+    return ledger_id
+
+
 def test_help_says_what_the_environment_and_the_status_mean(ledger: Ledger) -> None:
     """The first thing a newcomer types lists the commands, every setting, and what the exit status says."""
     status, told, _ = ledger("--help")
@@ -138,6 +151,26 @@ def test_a_person_is_created_from_standard_input(ledger: Ledger, configured: str
         assert connection.execute("SELECT email FROM users").fetchall() == [("ada@example.com",)]
     status, told, error = ledger(*create, stdin=f"{PASSWORD}\n")
     assert (status, told, error) == (2, "", "ledger: Another account has this e-mail address.\n")
+
+
+def test_a_command_is_about_one_ledger(ledger: Ledger, configured: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The only organisation need not be named; of several one has to be, by option or setting, or all are shown."""
+    ledger("migrate")
+    with psycopg.connect(configured, autocommit=True) as connection:
+        connection.execute("UPDATE ledgers SET slug = 'ours'")
+        assert ledger("projections", "list")[0] == 0
+        theirs = asyncio.run(begun(configured))
+        connection.execute("UPDATE ledgers SET slug = 'theirs' WHERE ledger_id = %s", (theirs,))
+    choice = "say --organisation or LEDGER_ORGANISATION, which may be ours, theirs.\n"
+    for command in (("projections", "list"), ("projections", "errors"), ("audit", "prove", "--position", "1")):
+        unclear = f"ledger: 2 organisations share this installation; {choice}"
+        assert ledger(*command) == (2, "", unclear)
+        assert ledger(*command, "--organisation", "nobody") == (2, "", f"ledger: There is no nobody; {choice}")
+    monkeypatch.setenv("LEDGER_ORGANISATION", "theirs")
+    create = ("user", "create", "--role", "viewer", "--json", "--email")
+    for slug, options in (("theirs", ()), ("ours", ("--organisation", "ours"))):
+        told = ledger(*create, f"{slug}@example.com", *options, stdin=f"{PASSWORD}\n")[1]
+        assert (json.loads(told)["ledger_id"] == str(theirs)) == (slug == "theirs")
 
 
 def test_a_weak_password_is_refused(ledger: Ledger, configured: str) -> None:

@@ -197,7 +197,7 @@ def test_the_weekly_report(world: World, page: Page, post: Post) -> None:
 
     async def look(*moments: datetime) -> None:
         async with await connect(url) as connection:
-            ledger_id = await installation.ledger_of(connection)
+            ledger_id = await installation.first_ledger(connection)
             for moment in moments:
                 await news.look(connection, ledger_id, moment)
 

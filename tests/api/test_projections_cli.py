@@ -21,9 +21,12 @@ Ledger = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def ledger(service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ledger:
-    """The commands below `ledger projections` on the database of the service: exit status, output and errors."""
-    for name, value in service.environment.items():
+def ledger(
+    service: Service, admin: httpx.Client, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Ledger:
+    """The commands below `ledger projections` on the first ledger of the service: exit status, output and errors."""
+    slug = admin.get("/api/v1/organisation").json()["slug"]
+    for name, value in {**service.environment, "LEDGER_ORGANISATION": slug}.items():
         monkeypatch.setenv(name, value)
 
     def run(*arguments: str) -> tuple[int, str, str]:

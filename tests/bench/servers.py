@@ -101,7 +101,7 @@ class Ledger:
 
     async def _fill(self) -> UUID:
         async with await connect(self.url) as connection:
-            ledger_id = await installation.ledger_of(connection)
+            ledger_id = await installation.first_ledger(connection)
         writer = Writer(self.url)
         writing = asyncio.create_task(writer.run())
         await catalogues.write(self.catalogue, writer, ledger_id)

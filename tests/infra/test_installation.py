@@ -46,7 +46,7 @@ async def test_an_installation_may_begin_without_people(database_url: str, found
     """With nobody named there is a ledger, and nobody who could sign in."""
     ledger_id = await installation.begin(database_url, structs.replace(found, admin_email=None))
     async with await connect(database_url) as connection, owning(database_url) as owner:
-        assert await installation.ledger_of(connection) == ledger_id
+        assert await installation.first_ledger(connection) == ledger_id
         assert await rows(owner, "SELECT email FROM users") == []
 
 
@@ -54,7 +54,7 @@ async def test_a_database_without_ledger_is_not_installed(database_url: str) -> 
     """Who looks for the ledger before there is one is told what to do."""
     async with await connect(database_url) as connection:
         with pytest.raises(NotInstalled, match="ledger migrate"):
-            await installation.ledger_of(connection)
+            await installation.first_ledger(connection)
 
 
 @pytest.fixture
