@@ -3,9 +3,11 @@
 from typing import Annotated, Literal
 from uuid import UUID
 
+import msgspec
 from litestar import Controller, Response, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter, RequestBody
+from msgspec import UNSET, UnsetType, structs
 
 from api import lists, problems
 from api.access import may_change, may_draft, may_manage, may_see
@@ -21,7 +23,8 @@ from domain.campaign import (
     CreateCampaign,
     PauseCampaign,
 )
-from infra import clock
+from domain.values import CurrencyCode, TimeZoneName
+from infra import clock, organisations
 from infra.batch import Receipt
 from infra.execute import Asked, execute
 from projections import history
@@ -32,6 +35,13 @@ from projections.replay import standing
 from projections.status import wait_for_commands
 
 Status = Literal["draft", "active", "paused", "completed", "expired", "inactive"]
+
+
+class NewCampaign(CreateCampaign, frozen=True, kw_only=True):
+    """A campaign to be, which need not say what its organisation says for all."""
+
+    timezone: TimeZoneName | UnsetType = UNSET  # type: ignore[assignment]  # the command has one
+    currency: CurrencyCode | UnsetType = UNSET  # type: ignore[assignment]  # as the line above
 
 
 class CampaignController(Controller):
@@ -69,10 +79,11 @@ class CampaignController(Controller):
 
     @post(operation_id="create_campaign", guards=[may_draft], responses=problems.CREATING)
     async def create(
-        self, data: RequestBody[CreateCampaign], asked: NamedDependency[Asked], services: NamedDependency[Services]
+        self, data: RequestBody[NewCampaign], asked: NamedDependency[Asked], services: NamedDependency[Services]
     ) -> Response[Receipt]:
-        """Draft a campaign."""
-        return lists.receipt(await execute(services.log, CAMPAIGN, clock.fresh_id(), data, asked), created=True)
+        """Draft a campaign; without `timezone` or `currency` it has its organisation's."""
+        command = await _completed(services, asked.ledger_id, data)
+        return lists.receipt(await execute(services.log, CAMPAIGN, clock.fresh_id(), command, asked), created=True)
 
     @patch("/{campaign_id:uuid}", operation_id="change_campaign", guards=[may_change], responses=problems.CHANGING)
     async def change(
@@ -164,3 +175,13 @@ class CampaignController(Controller):
 
 async def _step(services: Services, campaign_id: UUID, step: CampaignStep, asked: Asked) -> Response[Receipt]:
     return lists.receipt(await execute(services.log, CAMPAIGN, campaign_id, step, asked))
+
+
+async def _completed(services: Services, ledger_id: UUID, said: NewCampaign) -> CreateCampaign:
+    """Return the command; raise msgspec.ValidationError when nobody says a currency."""
+    fields = {name: value for name, value in structs.asdict(said).items() if value is not UNSET}
+    if not {"timezone", "currency"} <= fields.keys():
+        async with services.log.pool.connection() as connection:
+            found = await organisations.read(connection, ledger_id)
+        fields = {"timezone": found.timezone} | ({"currency": found.currency} if found.currency else {}) | fields
+    return msgspec.convert(fields, CreateCampaign)

@@ -36,7 +36,7 @@ COULD_NOT_RUN_BECAUSE: Final = (
         SecretUnfit,
         SettingMissing,
     ),
-    *(NetworksUnreadable, SettingUnfit, Unanswered, Unreadable),
+    *(NetworksUnreadable, OrganisationUnclear, SettingUnfit, Unanswered, Unreadable),
 )
 
 

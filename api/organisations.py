@@ -6,34 +6,24 @@ from uuid import UUID
 from litestar import Controller, Request, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter, RequestBody
-from msgspec import UNSET, Meta, Struct, UnsetType, structs
+from msgspec import UNSET, Struct, UnsetType, structs
 
 from api import problems
-from api.access import claims_of, is_person, may_administer, may_found, may_operate, may_see
+from api.access import caller_of, claims_of, is_person, may_administer, may_found, may_operate, may_see
 from api.lists import Limit
 from api.problems import NotAnImage
 from api.services import Services
-from domain.values import CurrencyCode, TimeZoneName
+from domain.terms import OrganisationTerms
+from domain.values import CurrencyCode, HttpsUrl, Name, Slug, TimeZoneName
 from infra import images, media, organisations
 from infra.execute import Asked
 from infra.once import once
-from infra.organisations import Membership, Organisation, Slug
+from infra.organisations import Membership, Organisation
 from projections import condition
 from projections.condition import InstallationCondition
 from projections.listing import LIMIT_DEFAULT
 
 UNSAID_TYPE: Final = "application/octet-stream"
-
-HttpsUrl = Annotated[
-    str,
-    Meta(
-        max_length=2_000,
-        pattern=r"^https://[^\s\x00-\x20\x7f-\x9f/?#@\\]+([/?#][^\s\x00-\x20\x7f-\x9f\\]*)?$(?!\n)",
-        description="An absolute https URL without credentials.",
-        examples=["https://www.example.com/logo.png"],
-    ),
-]
-Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
 class NewOrganisation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -82,7 +72,7 @@ class OrganisationsController(Controller):
         async with services.log.pool.connection() as connection:
 
             async def act() -> UUID:
-                return (await organisations.create(connection, person, **structs.asdict(data))).id
+                return (await organisations.create(connection, person, OrganisationTerms(**structs.asdict(data)))).id
 
             made = await once(connection, asked.ledger_id, asked.idempotency, act)
             return await organisations.read(connection, made)
@@ -104,16 +94,16 @@ class OrganisationController(Controller):
     async def change(
         self,
         data: RequestBody[OrganisationChange],
-        ledger_id: NamedDependency[UUID],
+        request: Request[Any, Any, Any],
         services: NamedDependency[Services],
     ) -> Organisation:
-        """Set what the organisation is called and looks like, and what its campaigns are in."""
+        """Set what the organisation is called and looks like, and what its campaigns are in that say nothing else."""
+        caller = caller_of(request)
         said = {name: value for name, value in structs.asdict(data).items() if value is not UNSET}
         if "logo_url" in said:
             said["logo_file"] = None
         async with services.log.pool.connection() as connection:
-            before = await organisations.read(connection, ledger_id)
-            return await organisations.change(connection, structs.replace(before, **said))
+            return await organisations.change(connection, caller.ledger, caller.actor, **said)
 
     @post(
         "/logo",
@@ -124,18 +114,16 @@ class OrganisationController(Controller):
         request_max_body_size=images.BYTES_MAX,
         opt={"takes": (*images.TYPES.values(), UNSAID_TYPE)},
     )
-    async def upload(
-        self, request: Request[Any, Any, Any], ledger_id: NamedDependency[UUID], services: NamedDependency[Services]
-    ) -> Organisation:
+    async def upload(self, request: Request[Any, Any, Any], services: NamedDependency[Services]) -> Organisation:
         """Use an image as the logo, which is kept without its metadata; the body is the file itself."""
         said, _ = request.content_type
         if said not in {*images.TYPES.values(), UNSAID_TYPE, ""}:
             raise NotAnImage
         image = await images.cleaned(await request.body(), None if said in {UNSAID_TYPE, ""} else said)
         await media.keep(services.settings, image.name, image.content)
+        caller, logo = caller_of(request), {"logo_url": None, "logo_file": image.name}
         async with services.log.pool.connection() as connection:
-            before = await organisations.read(connection, ledger_id)
-            return await organisations.change(connection, structs.replace(before, logo_url=None, logo_file=image.name))
+            return await organisations.change(connection, caller.ledger, caller.actor, **logo)
 
 
 class InstallationController(Controller):

@@ -12,6 +12,7 @@ from api.answers import Ad, DecisionResponse, PlacementDecision
 from api.api_keys import IssuedApiKey, NewApiKey
 from api.beacons import BeaconBatch, BeaconResult, BeaconResults
 from api.bid_request import Bid, BidDevice, BidGeo, BidRequest, BidResponse, Imp, Playable, Programme, SeatBid
+from api.campaigns import NewCampaign
 from api.invitations import Acceptance, NewInvitation
 from api.openid import Exchange, SecondFactorAsked
 from api.organisations import NewOrganisation, OrganisationChange
@@ -23,7 +24,7 @@ from api.slots import IssuedKey
 from api.webhooks import CreatedWebhook, NewWebhook, ReplayFrom
 from domain.ad_request import AdRequest, Content, Device, Geo, Placement, Site, Viewer
 from domain.advertiser import ChangeAdvertiser, CreateAdvertiser, DepositFunds, PlaceLegalHold, WithdrawFunds
-from domain.campaign import ChangeCampaign, CreateCampaign
+from domain.campaign import ChangeCampaign
 from domain.creative import ChangeCreative, CreateCreative, DenyCreative
 from domain.policy import SetBudgetPolicy
 from domain.slot import ChangeSlot, CreateSlot
@@ -85,7 +86,7 @@ SPECIMENS: Final[tuple[Struct, ...]] = (
     WithdrawFunds(amount_micros=1_000_000_000, currency="GBP"),
     PlaceLegalHold(reason="Commercial court, case 17/2026"),
     SetBudgetPolicy(limits=(BudgetLimit(currency="GBP", above_micros=10_000_000_000),)),
-    CreateCampaign(
+    NewCampaign(
         advertiser_id=_ADVERTISER,
         name="Autumn boots",
         start_date=date(2026, 9, 1),

@@ -19,6 +19,7 @@ from domain.terms import (
     CampaignTerms,
     CreativeChanges,
     CreativeTerms,
+    OrganisationTerms,
     SlotChanges,
     SlotTerms,
 )
@@ -258,6 +259,14 @@ class LogKeyReplaced(Struct, frozen=True, kw_only=True, tag="log_key_replaced"):
     new_key: str
 
 
+class OrganisationFounded(OrganisationTerms, frozen=True, kw_only=True, omit_defaults=True, tag="organisation_founded"):
+    """The ledger was begun, by whoever is the first admin of its organisation."""
+
+
+class OrganisationChanged(OrganisationTerms, frozen=True, kw_only=True, omit_defaults=True, tag="organisation_changed"):
+    """From now on this is what the organisation is called and looks like, and what its campaigns are in."""
+
+
 class ProjectionCompared(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="projection_compared"):
     """A read model was compared, as of a position, with the same one made anew from the log."""
 
@@ -288,6 +297,7 @@ SlotEvent = SlotCreated | SlotChanged | SlotKeyIssued | SlotKeyRevoked
 PlaybackEvent = (
     StartRecorded | FirstQuartileRecorded | MidpointRecorded | ThirdQuartileRecorded | CompleteRecorded | ErrorRecorded
 )
+OrganisationEvent = OrganisationFounded | OrganisationChanged
 DeliveryEvent = ImpressionRecorded | ViewRecorded | ClickRecorded | PlaybackEvent
 Event = (
     AdvertiserEvent
@@ -299,6 +309,7 @@ Event = (
     | ConversionRecorded
     | RequestsTallied
     | AccessEvent
+    | OrganisationEvent
     | LogKeyReplaced
     | ProjectionCompared
 )

@@ -21,6 +21,7 @@ from domain.values import (
     DeviceType,
     DisplayTime,
     DomainName,
+    HttpsUrl,
     KeyValues,
     LanguageRange,
     Line,
@@ -34,6 +35,7 @@ from domain.values import (
     Pixels,
     Pricing,
     ShortText,
+    Slug,
     Target,
     TimeSlot,
     TimeZoneName,
@@ -202,6 +204,17 @@ class BudgetLimit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     currency: CurrencyCode
     above_micros: Micros
+
+
+class OrganisationTerms(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an organisation is called and looks like, and what its campaigns are in that say nothing else."""
+
+    name: Name
+    slug: Slug
+    logo_url: HttpsUrl | None = None
+    logo_file: str | None = None
+    timezone: TimeZoneName = "UTC"
+    currency: CurrencyCode | None = None
 
 
 class BudgetPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

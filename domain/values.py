@@ -62,6 +62,19 @@ WebUrl = Annotated[
         examples=["https://shop.example/autumn"],
     ),
 ]
+HttpsUrl = Annotated[
+    str,
+    Meta(
+        max_length=2_000,
+        pattern=r"^https://[^\s\x00-\x20\x7f-\x9f/?#@\\]+([/?#][^\s\x00-\x20\x7f-\x9f\\]*)?$(?!\n)",
+        description="An absolute https URL without credentials.",
+        examples=["https://www.example.com/logo.png"],
+    ),
+]
+Slug = Annotated[
+    str,
+    Meta(min_length=1, max_length=63, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$(?!\n)", description="A name for URLs."),
+]
 MimeType = Annotated[
     str,
     Meta(

@@ -1,8 +1,8 @@
 """Connections to PostgreSQL."""
 
 import select
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -121,6 +121,14 @@ async def see(connection: Connection, ledger_id: UUID | None) -> None:
     if within or connection.looks_at != ledger_id:
         await connection.execute("SELECT set_config('ledger.id', %s, %s)", (str(ledger_id or ""), within))
         connection.looks_at = connection.looks_at if within else ledger_id
+
+
+@asynccontextmanager
+async def seeing(connection: Connection, ledger_id: UUID) -> AsyncIterator[None]:
+    """Show a connection another ledger for a part of its transaction."""
+    await see(connection, ledger_id)
+    yield
+    await see(connection, connection.looks_at)
 
 
 async def connect(

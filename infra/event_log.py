@@ -15,7 +15,7 @@ from psycopg.rows import tuple_row
 
 from domain.errors import Refusal
 from domain.events import Entry, Event
-from infra.database import Connection, see
+from infra.database import Connection, seeing
 
 CHANNEL: Final = "ledger_appended"
 """Where one notification a batch says that a ledger has grown; its payload is the ledger's id."""
@@ -134,12 +134,11 @@ async def create_ledger(connection: Connection, ledger_id: UUID, name: str, now:
             "INSERT INTO ledgers (ledger_id, name, created_at, slug, timezone) VALUES (%s, %s, %s, %s, 'UTC')",
             (ledger_id, name, now, str(ledger_id)),
         )
-        await see(connection, ledger_id)
-        await connection.execute(
-            "INSERT INTO ledger_heads (ledger_id, position, command_position, recorded_at) VALUES (%s, 0, 0, %s)",
-            (ledger_id, now),
-        )
-        await see(connection, connection.looks_at)
+        async with seeing(connection, ledger_id):
+            await connection.execute(
+                "INSERT INTO ledger_heads (ledger_id, position, command_position, recorded_at) VALUES (%s, 0, 0, %s)",
+                (ledger_id, now),
+            )
         await connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, str(ledger_id)))
 
 

@@ -1,39 +1,37 @@
 """Organisations: each owns one ledger, and people belong to any number of them."""
 
 from datetime import datetime
-from typing import Annotated, Final
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct, structs
 
-from domain.errors import NotFound, Refusal, UnknownTimeZone
-from domain.values import zone
+from domain import organisation
+from domain.decider import stream_of
+from domain.errors import NotFound, Refusal
+from domain.events import OrganisationChanged, OrganisationEvent, OrganisationFounded
+from domain.terms import OrganisationTerms
 from infra import clock, users
-from infra.database import Connection, as_structs
+from infra.access_audit import actor_of
+from infra.batch import Appending
+from infra.commit import commit
+from infra.database import Connection, as_structs, seeing
 from infra.event_log import create_ledger
 from infra.users import INSTALLATION, Role
+
+THING: Final = "organisation"
+"""The stream that tells of an organisation is named after it; nothing is decided on it."""
 
 ORGANISATIONS_MADE_MAX: Final = 20
 """How many organisations one person may have made: each takes some memory of every process."""
 
-Slug = Annotated[
-    str,
-    Meta(min_length=1, max_length=63, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$(?!\n)", description="A name for URLs."),
-]
 
-
-class Organisation(Struct, frozen=True, kw_only=True):
-    """An organisation, whose id is that of its ledger; `timezone` and `currency` are what campaigns mostly are in."""
+class Organisation(OrganisationTerms, frozen=True, kw_only=True):
+    """An organisation, whose id is that of its ledger."""
 
     id: UUID
-    name: str
-    slug: str
     created_at: datetime
-    logo_url: str | None = None
-    logo_file: str | None = None
-    timezone: str = "UTC"
-    currency: str | None = None
 
 
 class Membership(Struct, frozen=True, kw_only=True):
@@ -106,12 +104,10 @@ async def of_person(connection: Connection, user_id: UUID, current: UUID) -> lis
     return as_structs(await cursor.fetchall(), Membership)
 
 
-async def create(
-    connection: Connection, user_id: UUID, *, name: str, slug: str, timezone: str, currency: str | None
-) -> Organisation:
-    """Begin an organisation with an empty ledger, of which somebody is the first admin.
+async def create(connection: Connection, user_id: UUID, terms: OrganisationTerms) -> Organisation:
+    """Begin an organisation with an empty ledger, of which somebody is the first admin; that is its first entry.
 
-    Raises SlugTaken, UnknownTimeZone or TooManyOrganisations.
+    Raises SlugTaken, UnknownTimeZone, UnknownCurrency or TooManyOrganisations.
     """
     ledger_id, now = clock.fresh_id(), clock.now()
     async with connection.transaction():
@@ -119,24 +115,46 @@ async def create(
         made = await (await connection.execute(COUNT_MADE, {"user_id": user_id, "nowhere": INSTALLATION})).fetchone()
         if made is not None and made["made"] >= ORGANISATIONS_MADE_MAX:
             raise TooManyOrganisations(f"Nobody makes more than {ORGANISATIONS_MADE_MAX} organisations.")
-        await create_ledger(connection, ledger_id, name, now)
-        said = Organisation(id=ledger_id, name=name, slug=slug, created_at=now, timezone=timezone, currency=currency)
-        created = await _write(connection, said)
-        await users.join(connection, ledger_id, user_id, role="admin")
+        await create_ledger(connection, ledger_id, terms.name, now)
+        created = await _write(connection, ledger_id, terms)
+        founder = await users.join(connection, ledger_id, user_id, role="admin")
+        async with seeing(connection, ledger_id):
+            await _tell(connection, ledger_id, OrganisationFounded(**_terms(terms)), actor_of(founder))
     return created
 
 
-async def change(connection: Connection, organisation: Organisation) -> Organisation:
-    """Set what is said about an organisation; raise SlugTaken or UnknownTimeZone."""
+async def change(connection: Connection, ledger_id: UUID, actor: str, **fields: str | None) -> Organisation:
+    """Set what is said about an organisation; raise SlugTaken, UnknownTimeZone or UnknownCurrency."""
     async with connection.transaction():
         await connection.execute(LOCK)
-        return await _write(connection, organisation)
+        before = await read(connection, ledger_id)
+        changed = await _write(connection, ledger_id, structs.replace(before, **fields))
+        if changed != before:
+            await _tell(connection, ledger_id, OrganisationChanged(**_terms(changed)), actor)
+    return changed
 
 
-async def _write(connection: Connection, said: Organisation) -> Organisation:
-    if zone(said.timezone) is None:
-        raise UnknownTimeZone(f"There is no time zone {said.timezone}.", pointer="/timezone")
-    row = msgspec.structs.asdict(said) | {"ledger_id": said.id}
+async def _write(connection: Connection, ledger_id: UUID, terms: OrganisationTerms) -> Organisation:
+    organisation.check(terms)
+    row = _terms(terms) | {"ledger_id": ledger_id}
     if (await connection.execute(SLUG_OF_ANOTHER, row)).rowcount:
-        raise SlugTaken(f"Another organisation is called {said.slug}.", pointer="/slug")
+        raise SlugTaken(f"Another organisation is called {terms.slug}.", pointer="/slug")
     return msgspec.convert(await (await connection.execute(CHANGE, row)).fetchone(), Organisation)
+
+
+def _terms(terms: OrganisationTerms) -> dict[str, Any]:
+    return {name: getattr(terms, name) for name in OrganisationTerms.__struct_fields__}
+
+
+async def _tell(connection: Connection, ledger_id: UUID, event: OrganisationEvent, actor: str) -> None:
+    """Append to the organisation's own log, in the transaction that is open on the connection."""
+    appending = Appending(
+        ledger_id=ledger_id,
+        subject=ledger_id,
+        stream=stream_of(THING, ledger_id),
+        expected_version=None,
+        position=0,
+        events=(event,),
+        actor=actor,
+    )
+    await commit(connection, ledger_id, [appending], clock.now)

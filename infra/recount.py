@@ -43,6 +43,7 @@ TYPES: Final = {
     *("slot_created", "slot_changed", "slot_key_issued", "slot_key_revoked"),
     *("requests_tallied", "log_key_replaced", "projection_compared"),
     *("signed_in", "sessions_ended", "access_refused", "exported"),
+    *("organisation_founded", "organisation_changed"),
     *("person_added", "role_changed", "person_deactivated", "person_reactivated", "password_changed"),
     *("email_changed", "invitation_sent", "invitation_withdrawn", "invitation_accepted"),
     *("provider_linked", "provider_unlinked"),

@@ -33,7 +33,7 @@ THINGS: Final[dict[str, tuple[str, str | None, set[str], dict[str, Any], dict[st
         ADVERTISER,
         OTHER_ADVERTISER,
     ),
-    "campaigns": ("CreateCampaign", "advertiser_id", {"status", "budget_request"}, CAMPAIGN, OTHER_CAMPAIGN),
+    "campaigns": ("NewCampaign", "advertiser_id", {"status", "budget_request"}, CAMPAIGN, OTHER_CAMPAIGN),
     "creatives": ("CreateCreative", "campaign_id", {"status", "review", "denial_reason"}, CREATIVE, OTHER_CREATIVE),
     "slots": ("CreateSlot", None, {"keys"}, SLOT, OTHER_SLOT),
 }
