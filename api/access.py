@@ -52,6 +52,7 @@ ROLES: Final[Mapping[Role, frozenset[Permission]]] = {
     "auditor": frozenset({"read", "audit"}),
     "advertiser": frozenset({"read_own", "contact", "draft", "change"}),
     "operator": frozenset({"operate"}),
+    "newcomer": frozenset(),
 }
 """What each role may do, and nothing else.
 

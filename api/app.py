@@ -50,6 +50,7 @@ from api.security_report import SecurityController
 from api.services import Services, services_of, viewed
 from api.showing import ShowingController
 from api.sign_in import KeysController, SignInController
+from api.sign_up import SignUpController
 from api.slots import SlotController
 from api.vast import VastController
 from api.webhooks import WebhookController
@@ -84,6 +85,7 @@ ACCOUNTS: Final = (
     SignInController,
     OpenIdController,
     RecoveryController,
+    SignUpController,
     AccountController,
     AddressController,
     SecondFactorController,

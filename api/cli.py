@@ -67,7 +67,8 @@ Environment:
   LEDGER_OIDC_CONSOLE_URL       where they are sent then, with a code to exchange [default: they get tokens as JSON]
   LEDGER_ADMIN_EMAIL            with LEDGER_ADMIN_PASSWORD: the first admin of an empty ledger
   LEDGER_ORGANISATION           whose ledger a command is about, as with --organisation [default: the only one]
-  LEDGER_SELF_SIGN_UP           whether everybody may begin organisations, or operators only: on or off [default: on]
+  LEDGER_SELF_SIGN_UP           whether anybody may have an account and begin organisations, or operators alone: on or
+                                off [default: off with LEDGER_DATABASE_URL, or else on]
   LEDGER_LOG_LEVEL              debug, info, warning or error [default: info]
 """
 

@@ -171,7 +171,7 @@ class InvitationController(Controller):
 
 
 def _joining(joined: User, before: User | None) -> PersonAdded | RoleChanged:
-    if before is None or before.id != joined.id:
+    if before is None or (before.ledger_id, before.id) != (joined.ledger_id, joined.id):
         return PersonAdded(role=joined.role, advertiser_ids=joined.advertiser_ids)
     return RoleChanged(role=joined.role, earlier=before.role, advertiser_ids=joined.advertiser_ids)
 

@@ -16,6 +16,7 @@ from infra.event_log import CHANNEL
 from infra.keys import Keys
 from infra.mail import SEND_SECONDS_MAX, Mail, MailFailed, MailRefused
 from infra.outbox import Message
+from infra.users import INSTALLATION
 from projections import news
 
 POLL_SECONDS: Final = 1.0
@@ -53,6 +54,8 @@ async def run(url: str, mailing: Mailing) -> None:
             looked_at = -LOOK_EVERY_SECONDS
             while True:
                 is_time = monotonic() - looked_at >= LOOK_EVERY_SECONDS
+                while await send_one(connection, INSTALLATION, mailing):
+                    pass
                 for ledger_id in await installation.ledgers(connection):
                     while await news.follow(connection, ledger_id):
                         pass

@@ -20,6 +20,7 @@ from api.people import NewUser, UserChange
 from api.recovery import Forgotten, Reset, Verification
 from api.second_factor import Confirmation, Proof, Removal
 from api.sign_in import Credentials, RefreshToken, Switch, Tokens
+from api.sign_up import Registration, RegistrationProof
 from api.slots import IssuedKey
 from api.webhooks import CreatedWebhook, NewWebhook, ReplayFrom
 from domain.ad_request import AdRequest, Content, Device, Geo, Placement, Site, Viewer
@@ -57,6 +58,8 @@ SPECIMENS: Final[tuple[Struct, ...]] = (
         refresh_token="the-token-that-came-with-the-last-answer",  # noqa: S106  nobody's password
         organisation_id=_ORGANISATION,
     ),
+    Registration(email="vera@example.com"),
+    RegistrationProof(token=_TOKEN, password="a long sentence nobody guesses"),  # noqa: S106  nobody's password
     NewOrganisation(name="Northwind", slug="northwind", timezone="Europe/Stockholm", currency="SEK"),
     OrganisationChange(logo_url="https://cdn.example/northwind.png"),
     NewUser(email="vera@example.com", password="a long sentence nobody guesses", role="viewer"),  # noqa: S106  nobody's password

@@ -16,13 +16,14 @@ from infra.keys import Keys
 from infra.mailed_tokens import Purpose
 from infra.outbox import Message
 
-Reason = Literal["invitation", "verification", "password_reset", "email_changed", "new_sign_in"]
+Reason = Literal["invitation", "registration", "verification", "password_reset", "email_changed", "new_sign_in"]
 
 SUBSCRIBER: Final = "accounts"
 PARKED_DAYS_MAX: Final = 30
 
 PURPOSES: Final[Mapping[Reason, Purpose]] = {
     "invitation": "invitation",
+    "registration": "registration",
     "verification": "verification",
     "password_reset": "reset",
 }
@@ -33,6 +34,10 @@ GOOD: Final = """
     SELECT 1 FROM account_tokens AS token
     JOIN users AS person ON person.ledger_id = token.ledger_id AND person.id = token.user_id
     WHERE token.ledger_id = %(ledger_id)s AND token.id = %(token_id)s AND token.expires_at > %(now)s AND person.active
+    UNION ALL
+    SELECT 1 FROM account_tokens AS token
+    WHERE ledger_id = %(ledger_id)s AND id = %(token_id)s AND expires_at > %(now)s AND purpose = 'registration'
+        AND NOT EXISTS (SELECT FROM people WHERE people.email = token.email)
     UNION ALL
     SELECT 1 FROM invitations
     WHERE ledger_id = %(ledger_id)s AND token_id = %(token_id)s AND expires_at > %(now)s

@@ -17,11 +17,19 @@ from infra.database import Connection, see
 from infra.keys import Keys
 from infra.mailed_tokens import TokenUnfit
 
-Purpose = Literal["reset", "verification"]
+Purpose = Literal["registration", "reset", "verification"]
 
-LIVES: Final[Mapping[Purpose, timedelta]] = {"reset": timedelta(hours=1), "verification": timedelta(days=1)}
+LIVES: Final[Mapping[Purpose, timedelta]] = {
+    "registration": timedelta(days=1),
+    "reset": timedelta(hours=1),
+    "verification": timedelta(days=1),
+}
 
-_LETTERS: Final[Mapping[Purpose, Reason]] = {"reset": "password_reset", "verification": "verification"}
+_LETTERS: Final[Mapping[Purpose, Reason]] = {
+    "registration": "registration",
+    "reset": "password_reset",
+    "verification": "verification",
+}
 
 
 class Held(Struct, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ from domain.errors import Refusal
 from infra.keys import Keys
 from infra.ledger_keys import derived
 
-Purpose = Literal["invitation", "reset", "verification"]
+Purpose = Literal["invitation", "registration", "reset", "verification"]
 
 ID_BYTES: Final = 16
 MAC_BYTES: Final = 16

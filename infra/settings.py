@@ -72,7 +72,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     log_mldsa44_key_file: Path | None = None
     log_policy_file: Path | None = None
     log_origin: str | None = None
-    self_sign_up: bool = True
+    self_sign_up: bool = False
     organisation: str | None = None
     admin_email: str | None
     admin_password: str | None
@@ -142,7 +142,7 @@ def read(*, data_dir: Path | None = None, organisation: str | None = None) -> Se
         log_mldsa44_key_file=_path("LEDGER_LOG_MLDSA44_KEY_FILE"),
         log_policy_file=_path("LEDGER_LOG_POLICY_FILE"),
         log_origin=os.environ.get("LEDGER_LOG_ORIGIN") or None,
-        self_sign_up=_switch("LEDGER_SELF_SIGN_UP", default=True),
+        self_sign_up=_switch("LEDGER_SELF_SIGN_UP", default=not os.environ.get("LEDGER_DATABASE_URL")),
         organisation=organisation or os.environ.get("LEDGER_ORGANISATION") or None,
         admin_email=os.environ.get("LEDGER_ADMIN_EMAIL") or None,
         admin_password=os.environ.get("LEDGER_ADMIN_PASSWORD") or None,

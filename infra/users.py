@@ -15,12 +15,12 @@ from domain.values import Email, zone
 from infra import clock, passwords
 from infra.database import Connection
 
-Role = Literal["admin", "manager", "reviewer", "finance", "viewer", "auditor", "advertiser", "operator"]
+Role = Literal["admin", "manager", "reviewer", "finance", "viewer", "auditor", "advertiser", "operator", "newcomer"]
 MemberRole = Literal["admin", "manager", "reviewer", "finance", "viewer", "auditor", "advertiser"]
-"""The roles of an organisation: all but that of those who run the installation."""
+"""The roles of an organisation: all but those of who runs the installation, and of who is in none yet."""
 
 INSTALLATION: Final = UUID(int=0)
-"""What stands in the place of a ledger for operators, who belong to none: nothing is kept under it."""
+"""What stands in the place of a ledger for operators and newcomers, who belong to none: it has no log."""
 
 USERS_PER_PAGE_MAX: Final = 500
 ADVERTISERS_MAX: Final = 50

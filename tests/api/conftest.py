@@ -60,6 +60,7 @@ def _on_fresh_database(cluster_url: str) -> Iterator[Service]:
             "LEDGER_DATA_CENTRES_FILE": str(networks),
             "LEDGER_TRUSTED_PROXIES": "127.0.0.1",
             "LEDGER_CORS_ORIGINS": CONSOLE,
+            "LEDGER_SELF_SIGN_UP": "on",
         }
         with running(Path(folder) / "data", database_url=url, settings=settings) as started:
             yield started

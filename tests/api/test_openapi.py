@@ -40,6 +40,7 @@ PUBLIC: Final = {
     "login",
     "refresh",
     "switch",
+    *("register", "confirm_registration"),
     "logout",
     *("list_providers", "start_oidc", "finish_oidc", "exchange_oidc"),
     "forget_password",

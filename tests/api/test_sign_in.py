@@ -22,10 +22,10 @@ PERSON: Final = frozenset(
 ATTEMPTS_PER_ACCOUNT_MAX: Final = 10
 
 ROLES: Final = ("admin", "manager", "reviewer", "finance", "viewer", "auditor", "advertiser")
-EVERYBODY: Final = frozenset({*ROLES, "operator", "nobody"})
+EVERYBODY: Final = frozenset({*ROLES, "operator", "newcomer", "nobody"})
 SIGNED_IN: Final = frozenset(ROLES)
 OPERATORS: Final = frozenset({"operator"})
-PEOPLE: Final = SIGNED_IN | OPERATORS
+PEOPLE: Final = SIGNED_IN | OPERATORS | {"newcomer"}
 READERS: Final = SIGNED_IN - {"advertiser"}
 MANAGERS: Final = frozenset({"admin", "manager"})
 DRAFTERS: Final = frozenset({"admin", "manager", "advertiser"})
@@ -41,7 +41,7 @@ ALLOWED: Final = {
     "refresh": EVERYBODY,
     "logout": EVERYBODY,
     **dict.fromkeys(("list_providers", "start_oidc", "finish_oidc", "exchange_oidc"), EVERYBODY),
-    "switch": EVERYBODY,
+    **dict.fromkeys(("switch", "register", "confirm_registration"), EVERYBODY),
     **dict.fromkeys(("list_organisations", "create_organisation"), PEOPLE),
     "get_organisation": SIGNED_IN,
     **dict.fromkeys(("change_organisation", "upload_logo"), ADMINS),
@@ -163,18 +163,21 @@ def owned(admin: httpx.Client) -> dict[str, Any]:
     return {"advertiser": {"advertiser_ids": [admin.post("/api/v1/advertisers", json={"name": "Own"}).json()["id"]]}}
 
 
-async def an_operator(service: Service) -> str:
-    """Add an operator, as `ledger user create` does, and return what they sign in with."""
-    email = f"operator-{uuid4().hex}@example.com"
+async def of_no_organisation(service: Service, role: users.Role) -> str:
+    """Add an operator, as `ledger user create` does, or a newcomer, and return what they sign in with."""
+    email = f"{role}-{uuid4().hex}@example.com"
     async with await connect(service.environment["LEDGER_DATABASE_URL"]) as connection:
-        await users.create(connection, INSTALLATION, email=email, password=PASSWORD, role="operator")
+        await users.create(connection, INSTALLATION, email=email, password=PASSWORD, role=role)
     return email
 
 
 @pytest.fixture(scope="module")
 def people(service: Service, admin: httpx.Client, owned: dict[str, Any]) -> Iterator[dict[str, httpx.Client]]:
-    """A client of one person in each role, of an operator, and of nobody."""
-    clients = {"nobody": service.client(), "operator": service.signed_in(asyncio.run(an_operator(service)), PASSWORD)}
+    """A client of one person in each role, also those of no organisation, and of nobody."""
+    clients = {"nobody": service.client()}
+    outside: tuple[users.Role, ...] = ("operator", "newcomer")
+    for each in outside:
+        clients[each] = service.signed_in(asyncio.run(of_no_organisation(service, each)), PASSWORD)
     for role in ROLES:
         email = f"{role}-{uuid4().hex}@example.com"
         person = {"email": email, "password": PASSWORD, "role": role, **owned.get(role, {})}

@@ -364,14 +364,6 @@ ACCESS: Final[Fields] = {
     "since": utc_times,
     "lines": st.lists(refusal_tallies, max_size=3).map(tuple),
 }
-ORGANISATION: Final[Fields] = {
-    "name": names,
-    "slug": st.from_regex("[a-z0-9]{1,9}(-[a-z0-9]{1,9}){0,2}", fullmatch=True),
-    "logo_url": NONE | hosts.map("https://{}/logo.png".format),
-    "logo_file": NONE | short_texts,
-    "timezone": timezones,
-    "currency": NONE | st.sampled_from(sorted(CURRENCIES)),
-}
 _FIELDS_BY_BEGINNING_OF_TAG: Final[Mapping[str, Fields]] = {
     "advertiser": ADVERTISER,
     "funds": FUNDS,
@@ -383,7 +375,8 @@ _FIELDS_BY_BEGINNING_OF_TAG: Final[Mapping[str, Fields]] = {
     "slot": SLOT | KEY,
     "projection": {"projection": long_texts} | dict.fromkeys(("version", "as_of", "rows", "differing_keys"), counts),
     "requests": {"hour": utc_times, "lines": st.lists(request_tallies, max_size=3).map(tuple)},
-    "organisation": ORGANISATION,
+    "organisation": {"name": names, "timezone": timezones, "currency": NONE | CAMPAIGN["currency"]}
+    | {"slug": st.just("a-1"), **dict.fromkeys(("logo_url", "logo_file"), NONE | st.just("https://a.example/b.png"))},
     "log": dict.fromkeys(("old_key", "new_key"), long_texts),
     **dict.fromkeys(("signed", "person", "role", "password", "email", "provider", "invitation", "second"), ACCESS),
     **dict.fromkeys(("api", "webhook", "exported", "access"), ACCESS),
