@@ -1,6 +1,7 @@
 """The door to invitations: made and withdrawn by who looks after people, accepted by whom they were mailed to."""
 
-from typing import Annotated, Any
+import secrets
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from litestar import Controller, Request, get, post
@@ -13,16 +14,20 @@ from api.access import claims_of, may_administer
 from api.audited import record, seen_from
 from api.lists import Limit
 from api.people import AdvertiserIds
-from api.services import Services
+from api.services import Services, services_of
 from domain.access import InvitationAccepted, InvitationSent, InvitationWithdrawn, PersonAdded, RoleChanged
-from infra import invitations, users
+from infra import invitations, provider_links, users
 from infra.access_audit import actor_of
 from infra.execute import Asked
 from infra.invitations import VALID_DAYS, Invitation, Status
+from infra.mailed_tokens import TokenUnfit
 from infra.once import once
+from infra.openid import Identity
 from infra.ownership import check_known
 from infra.users import MemberRole, User
 from projections.listing import LIMIT_DEFAULT, Page
+
+UNKNOWN_PASSWORD_BYTES: Final = 48
 
 Name = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Token = Annotated[str, Meta(min_length=1, max_length=200, description="As it stands in the letter.")]
@@ -153,21 +158,45 @@ class InvitationController(Controller):
     ) -> User:
         """Accept an invitation: choose a password, or sign in first to the account that has this address."""
         signed_in = await _signed_in(request, services)
-        async with services.log.pool.connection() as connection:
-            async with connection.transaction():
-                joined, invitation_id = await invitations.accept(
-                    connection,
-                    services.keys,
-                    data.token,
-                    password=data.password,
-                    name=data.name,
-                    signed_in=signed_in,
-                )
-                for subject, event in ((invitation_id, InvitationAccepted()), (joined.id, _joining(joined, signed_in))):
-                    seen = seen_from(request, event)
-                    await services.audit.record(joined.ledger_id, subject, seen, actor=actor_of(joined))
-            await services.revocations.refresh(connection)
-        return joined
+        return await _accepted(request, data, signed_in)
+
+
+async def accept_proven(request: Request[Any, Any, Any], token: str, known: Identity) -> None:
+    """Accept an invitation for whom a provider knows; without an account, they get one and no password of theirs.
+
+    Raises TokenUnfit, also when the invitation went to another address.
+    """
+    proven = users.canonical(known.email)
+    async with services_of(request).log.pool.connection() as connection:
+        user_id = await provider_links.find(connection, known)
+        found = await users.by_person(connection, user_id) if user_id else None
+    user = found[0] if found else None
+    if user is not None and user.email != proven:
+        raise TokenUnfit
+    unknown = Acceptance(token=token, password=secrets.token_urlsafe(UNKNOWN_PASSWORD_BYTES))
+    await _accepted(request, unknown, user, proven=proven)
+
+
+async def _accepted(
+    request: Request[Any, Any, Any], said: Acceptance, signed_in: User | None, *, proven: str | None = None
+) -> User:
+    services = services_of(request)
+    async with services.log.pool.connection() as connection:
+        async with connection.transaction():
+            joined, invitation_id = await invitations.accept(
+                connection,
+                services.keys,
+                said.token,
+                password=said.password,
+                name=said.name,
+                signed_in=signed_in,
+                proven=proven,
+            )
+            for subject, event in ((invitation_id, InvitationAccepted()), (joined.id, _joining(joined, signed_in))):
+                seen = seen_from(request, event)
+                await services.audit.record(joined.ledger_id, subject, seen, actor=actor_of(joined))
+        await services.revocations.refresh(connection)
+    return joined
 
 
 def _joining(joined: User, before: User | None) -> PersonAdded | RoleChanged:

@@ -1,5 +1,6 @@
 """The door for people who sign in through a provider of theirs (OpenID Connect)."""
 
+from contextlib import suppress
 from datetime import timedelta
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
@@ -8,15 +9,17 @@ import structlog
 from litestar import Controller, Request, Response, get, post
 from litestar.datastructures import Cookie
 from litestar.di import NamedDependency
-from litestar.params import FromPath, RequestBody
-from msgspec import Meta, Struct
+from litestar.params import FromPath, QueryParameter, RequestBody
+from msgspec import Meta, Struct, structs
 
 from api import problems
 from api.access import address_of, agent_of
+from api.invitations import accept_proven
 from api.services import Services
 from api.sign_in import Code, Tokens, tokens_of
 from domain.errors import NotFound
 from infra import clock, provider_sign_in, spent_codes
+from infra.mailed_tokens import TokenUnfit
 from infra.openid import CALLBACK, AnswerRefused, Attempt, Identity, Provider
 from infra.provider_sign_in import ATTEMPT_SECONDS_MAX, ExchangeCode, Seal
 from infra.sign_in import SignInRefused
@@ -62,9 +65,20 @@ class OpenIdController(Controller):
         return [ProviderName(name=name, start=f"{PROVIDERS_PATH}/{name}/start") for name in services.providers]
 
     @get("/oidc/{provider:str}/start", operation_id="start_oidc", status_code=302, responses=problems.PUBLIC)
-    async def start(self, provider: FromPath[str], services: NamedDependency[Services]) -> Response[bytes]:
-        """Send a browser to a provider; a cookie keeps, sealed, what has to be known when it comes back."""
+    async def start(
+        self,
+        provider: FromPath[str],
+        services: NamedDependency[Services],
+        invitation: Annotated[
+            str, QueryParameter(max_length=200, description="The token of an invitation to the address of the account.")
+        ] = "",
+    ) -> Response[bytes]:
+        """Send a browser to a provider; a cookie keeps, sealed, what has to be known when it comes back.
+
+        Whoever comes back with the address that an `invitation` was mailed to has accepted it.
+        """
         url, attempt = await _provider(services, provider).begin()
+        attempt = structs.replace(attempt, invitation=invitation)
         cookie = _cookie(services, Seal(services.keys).closed(attempt), ATTEMPT_SECONDS_MAX)
         return Response(b"", status_code=302, headers={"Location": url}, cookies=[cookie])
 
@@ -121,6 +135,9 @@ async def _proven(provider: Provider, request: Request[Any, Any, Any], services:
     except AnswerRefused:
         services.audit.refuse_sign_in(None, "provider", address=address)
         raise
+    if attempt is not None and attempt.invitation:
+        with suppress(TokenUnfit):  # who has no account is refused as anybody is
+            await accept_proven(request, attempt.invitation, known)
     name = provider.configured.name
     user = await provider_sign_in.admitted(pool, services.audit, known, address=address)
     required = await provider_sign_in.needs_second_factor(pool, user, trusted=provider.configured.trusted)

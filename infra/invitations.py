@@ -192,11 +192,19 @@ async def withdraw(connection: Connection, ledger_id: UUID, invitation_id: UUID)
 
 
 async def accept(
-    connection: Connection, keys: Keys, token: str, *, password: str, name: str, signed_in: User | None
+    connection: Connection,
+    keys: Keys,
+    token: str,
+    *,
+    password: str,
+    name: str,
+    signed_in: User | None,
+    proven: str | None = None,
 ) -> tuple[User, UUID]:
     """Make an account in the role that was offered, or let who is signed in with that address have the role.
 
-    Returns the person and the id of the invitation.
+    Who has `proven` an address elsewhere accepts what was sent there alone. Returns the person and the id of the
+    invitation.
 
     Raises TokenUnfit, also when somebody has an account and is not signed in to it; else PasswordTooWeak or LastAdmin.
     Only an invitation that was accepted is used up.
@@ -206,7 +214,7 @@ async def accept(
     async with connection.transaction():
         await see(connection, ledger_id)
         offered = await (await connection.execute(ACCEPT, asked)).fetchone()
-        if offered is None:
+        if offered is None or proven not in {None, offered["email"]}:
             raise TokenUnfit
         email, role, limited_to = offered["email"], offered["role"], offered["advertiser_ids"]
         user: User | None

@@ -82,6 +82,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
     state: str
     nonce: str
     verifier: str
+    invitation: str = ""
 
     def __repr__(self) -> str:
         """Show nothing secret."""

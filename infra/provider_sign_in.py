@@ -74,10 +74,7 @@ class Seal:
 
 
 async def admitted(pool: Pool, audit: AccessAudit, known: Identity, *, address: str) -> User:
-    """Return whose account at a provider this is, or may be by its e-mail address; raise SignInRefused.
-
-    This is where somebody would be added who has no account yet, but an invitation.
-    """
+    """Return whose account at a provider this is, or may be by its e-mail address; raise SignInRefused."""
     async with pool.connection() as connection:
         user_id = await provider_links.find(connection, known)
     return await _active(pool, audit, user_id, address=address)

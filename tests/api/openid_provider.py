@@ -121,9 +121,9 @@ class Visit:
         return self.client.get(f"/api/v1/auth/oidc/{provider}/callback", params=said)
 
 
-def visit(client: httpx.Client, provider: str = "forger") -> Visit:
+def visit(client: httpx.Client, provider: str = "forger", **asked: str) -> Visit:
     """Begin to sign in."""
-    sent = client.get(f"/api/v1/auth/oidc/{provider}/start")
+    sent = client.get(f"/api/v1/auth/oidc/{provider}/start", params=asked)
     assert sent.status_code == 302, sent.text
     said = {name: values[0] for name, values in parse_qs(urlsplit(sent.headers["Location"]).query).items()}
     assert said["code_challenge_method"] == "S256"

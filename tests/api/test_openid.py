@@ -19,6 +19,7 @@ import pytest
 from joserfc.jwk import ECKey
 
 from tests.api.openid_provider import CLIENT_ID, CLIENT_SECRET, EMAIL, Forger, Visit, forging, visit
+from tests.api.test_invitations import tokens as mailed
 from tests.databases import fresh_database
 from tests.running import START_SECONDS_MAX, Service, free_port
 from tests.world import World
@@ -298,6 +299,27 @@ def test_who_has_no_account_is_not_let_in(browser: httpx.Client, forger: Forger,
         there = visit(browser)
         refused(answered(forger, there, forger.signed(forger.claims(there.nonce, email=email))))
     assert browser.get("/api/v1/auth/oidc/unknown/start").status_code == 404
+
+
+def test_who_is_invited_comes_in_through_a_provider(
+    service: Service, browser: httpx.Client, forger: Forger, world: World
+) -> None:
+    """Whom a provider knows by the address that was invited has accepted by signing in, with an account or without."""
+    known = world.post("users", email=f"{uuid4().hex}@example.com", password=PASSWORD, role="viewer")["email"]
+    for email, role in ((f"{uuid4().hex}@example.com", "finance"), (known, "reviewer")):
+        world.post("invitations", email=email, role=role)
+        (token,) = mailed(world, email)
+
+        def back(address: str, invitation: str) -> httpx.Response:
+            there = visit(browser, invitation=invitation)
+            return answered(forger, there, forger.signed(forger.claims(there.nonce, email=address, sub=address)))
+
+        refused(back(f"{uuid4().hex}@example.com", token))
+        if email != known:
+            refused(back(email, "made up"))
+        for _ in range(2):  # it is accepted once, and nobody is kept out by that
+            person = me(service, back(email, token).json())
+            assert (person["email"], person["role"], person["email_verified"]) == (email, role, True)
 
 
 def test_a_second_factor_is_asked_for(service: Service, browser: httpx.Client, forger: Forger, world: World) -> None:
