@@ -35,7 +35,7 @@ OF_ONE: Final = {
 OF_EVERYBODY: Final = frozenset(
     {"me", "get_notifications", "list_sessions", "get_second_factor", "list_countries", "list_subdivisions"}
     | {"list_time_zones", "list_currencies", "list_content_ratings", "list_iab_categories"}
-    | {"get_organisation", "list_organisations"}
+    | {"get_organisation", "list_organisations", "list_links"}
 )
 """What is read of one's own account and organisations, and what is no secret."""
 

@@ -25,7 +25,7 @@ PIXEL: Final = bytes.fromhex("47494638396101000100800000000000ffffff21f904010000
 ITS_OWN: Final = frozenset({"read_checkpoint_of", "read_tile_of"})
 """What everybody may ask of any ledger: the tree over it and its signatures."""
 
-OF_A_PERSON: Final = frozenset({"end_session"})
+OF_A_PERSON: Final = frozenset({"end_session", "remove_link"})
 """What is somebody's own, whatever organisation they are signed in to."""
 
 
