@@ -15,12 +15,13 @@ from msgspec import Meta, Struct, structs
 from api import problems
 from api.access import address_of, agent_of
 from api.invitations import accept_proven
+from api.problems import Malformed
 from api.services import Services
 from api.sign_in import Code, Tokens, tokens_of
 from domain.errors import NotFound
 from infra import clock, provider_sign_in, spent_codes
 from infra.mailed_tokens import TokenUnfit
-from infra.openid import CALLBACK, AnswerRefused, Attempt, Identity, Provider
+from infra.openid import CALLBACK, AnswerRefused, Attempt, Provider
 from infra.provider_sign_in import ATTEMPT_SECONDS_MAX, ExchangeCode, Seal
 from infra.sign_in import SignInRefused
 
@@ -28,6 +29,15 @@ CODE_CHARACTERS_MAX: Final = 1_000
 PROVIDERS_PATH: Final = "/api/v1/auth/oidc"
 
 log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
+
+
+CodeChallenge = Annotated[
+    str | None,
+    QueryParameter(
+        pattern="^[A-Za-z0-9_-]{43}$",
+        description="Of a console: the SHA-256 of its `code_verifier`, in base64url without padding.",
+    ),
+]
 
 
 class ProviderName(Struct, frozen=True, kw_only=True):
@@ -45,9 +55,13 @@ class SecondFactorAsked(Struct, frozen=True, kw_only=True):
 
 
 class Exchange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The code that came with somebody back from a provider, and their second factor, if they have one."""
+    """The code that came with somebody back from a provider, and their second factor, if they have one.
+
+    A console shows the `code_verifier` of which it made the challenge that it began with.
+    """
 
     code: Annotated[str, Meta(min_length=1, max_length=CODE_CHARACTERS_MAX)]
+    code_verifier: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._~-]{43,128}$")] | None = None
     second_factor: Code | None = None
 
 
@@ -69,16 +83,21 @@ class OpenIdController(Controller):
         self,
         provider: FromPath[str],
         services: NamedDependency[Services],
+        code_challenge: CodeChallenge = None,
         invitation: Annotated[
             str, QueryParameter(max_length=200, description="The token of an invitation to the address of the account.")
         ] = "",
     ) -> Response[bytes]:
         """Send a browser to a provider; a cookie keeps, sealed, what has to be known when it comes back.
 
+        A console begins with a challenge (RFC 7636, S256), so that nobody can have it exchange the code of another.
         Whoever comes back with the address that an `invitation` was mailed to has accepted it.
         """
-        url, attempt = await _provider(services, provider).begin()
-        attempt = structs.replace(attempt, invitation=invitation)
+        known = _provider(services, provider)
+        if bool(code_challenge) != bool(services.settings.oidc_console_url):
+            raise Malformed("code_challenge is for where a console is named in the settings, and needed there.")
+        url, attempt = await known.begin()
+        attempt = structs.replace(attempt, console_challenge=code_challenge or "", invitation=invitation)
         cookie = _cookie(services, Seal(services.keys).closed(attempt), ATTEMPT_SECONDS_MAX)
         return Response(b"", status_code=302, headers={"Location": url}, cookies=[cookie])
 
@@ -128,34 +147,39 @@ def _provider(services: Services, name: str) -> Provider:
 async def _proven(provider: Provider, request: Request[Any, Any, Any], services: Services) -> tuple[str, bool]:
     """Return a code for whom a provider has sent back, and whether they have to show a second factor."""
     seal, address, pool = Seal(services.keys), address_of(request), services.log.pool
-    kept = request.cookies.get(_cookie_name(services), "")
-    attempt = seal.opened(kept, Attempt, seconds_max=ATTEMPT_SECONDS_MAX)
     try:
-        known = await _identity(provider, attempt, request, services)
+        attempt = await _attempt(seal, request, services)
+        known = await provider.identity(attempt, str(request.url))
     except AnswerRefused:
         services.audit.refuse_sign_in(None, "provider", address=address)
         raise
-    if attempt is not None and attempt.invitation:
+    if attempt.invitation:
         with suppress(TokenUnfit):  # who has no account is refused as anybody is
             await accept_proven(request, attempt.invitation, known)
     name = provider.configured.name
     user = await provider_sign_in.admitted(pool, services.audit, known, address=address)
     required = await provider_sign_in.needs_second_factor(pool, user, trusted=provider.configured.trusted)
-    code = ExchangeCode(provider=name, user_id=user.id, issuer=known.issuer, subject=known.subject)
+    code = ExchangeCode(
+        provider=name,
+        user_id=user.id,
+        issuer=known.issuer,
+        subject=known.subject,
+        console_challenge=attempt.console_challenge,
+    )
     return seal.closed(code), required
 
 
-async def _identity(
-    provider: Provider, attempt: Attempt | None, request: Request[Any, Any, Any], services: Services
-) -> Identity:
-    """Return who comes back from an attempt that this browser has begun, once."""
+async def _attempt(seal: Seal, request: Request[Any, Any, Any], services: Services) -> Attempt:
+    """Return the attempt that this browser has begun, once; raise AnswerRefused."""
+    kept = request.cookies.get(_cookie_name(services), "")
+    attempt = seal.opened(kept, Attempt, seconds_max=ATTEMPT_SECONDS_MAX)
     if attempt is None:
         raise AnswerRefused("not an attempt of this browser")
     async with services.log.pool.connection() as connection:
         expires_at = clock.now() + timedelta(seconds=ATTEMPT_SECONDS_MAX)
         if not await spent_codes.spend(connection, attempt.state, expires_at=expires_at):
             raise AnswerRefused("answered before")
-    return await provider.identity(attempt, str(request.url))
+    return attempt
 
 
 async def _exchanged(services: Services, request: Request[Any, Any, Any], said: Exchange) -> Tokens:
@@ -165,6 +189,7 @@ async def _exchanged(services: Services, request: Request[Any, Any, Any], said: 
         services.audit,
         said.code,
         second_factor=said.second_factor,
+        verifier=said.code_verifier,
         trusted=[name for name, provider in services.providers.items() if provider.configured.trusted],
         address=address_of(request),
         agent=agent_of(request),

@@ -83,6 +83,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
     nonce: str
     verifier: str
     invitation: str = ""
+    console_challenge: str = ""
 
     def __repr__(self) -> str:
         """Show nothing secret."""

@@ -5,12 +5,14 @@ HMAC), under a key of the process's secret.
 """
 
 import base64
+import hmac
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final, TypeVar
 from uuid import UUID
 
 import msgspec
+from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from msgspec import Struct
 
@@ -36,12 +38,13 @@ T = TypeVar("T", bound=Struct)
 
 
 class ExchangeCode(Struct, frozen=True, kw_only=True):
-    """Who came back from a provider, as whom they are known there."""
+    """Who came back from a provider, as whom they are known there, and what the console that began has to prove."""
 
     provider: str
     user_id: UUID
     issuer: str
     subject: str
+    console_challenge: str = ""
 
 
 class Seal:
@@ -106,13 +109,16 @@ async def exchange(
     address: str,
     agent: str,
     second_factor: str | None = None,
+    verifier: str | None = None,
 ) -> Session:
     """Begin a session for a code, which is good once, with a second factor from who has one.
+
+    A code is for the console that began, and can show of what the challenge was made that it began with.
 
     Raises SignInRefused, SecondFactorRequired, after which the code is still good, Throttled, LogBusy, LogUnavailable.
     """
     proven = Seal(keys).opened(code, ExchangeCode, seconds_max=CODE_SECONDS_MAX)
-    if proven is None:
+    if proven is None or not _answers(proven.console_challenge, verifier):
         audit.refuse_sign_in(None, "code", address=address)
         raise SignInRefused
     user = await _active(pool, audit, proven.user_id, address=address)
@@ -162,6 +168,13 @@ async def _show(
         audit.refuse_sign_in(user, "second_factor", address=address)
         raise SecondFactorRequired
     await throttle.succeeded(connection, keys, account=user.email, address=address)
+
+
+def _answers(challenge: str, verifier: str | None) -> bool:
+    """Tell whether a challenge was made of a verifier (RFC 7636, S256); where there was none, nothing answers it."""
+    if verifier is None or not challenge:
+        return verifier is None and not challenge
+    return hmac.compare_digest(create_s256_code_challenge(verifier), challenge)
 
 
 def _second() -> int:

@@ -16,6 +16,7 @@ from uuid import uuid4
 import httpx
 import pyotp
 import pytest
+from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from joserfc.jwk import ECKey
 
 from tests.api.openid_provider import CLIENT_ID, CLIENT_SECRET, EMAIL, Forger, Visit, forging, visit
@@ -25,6 +26,7 @@ from tests.running import START_SECONDS_MAX, Service, free_port
 from tests.world import World
 
 PASSWORD: Final = "a sentence that nobody guesses"
+VERIFIER: Final = "only-the-console-that-began-knows-this-0123"
 CONSOLE: Final = "https://console.example/signed-in?theme=dark"
 _OF_FORGER: Final = {"CLIENT_ID": CLIENT_ID, "CLIENT_SECRET": CLIENT_SECRET}
 
@@ -344,6 +346,10 @@ def test_a_second_factor_is_asked_for(service: Service, browser: httpx.Client, f
         if status == 200:
             assert me(service, answer.json())["id"] == person["id"]
     refused(browser.post("/api/v1/auth/oidc/exchange", json={"code": "made up"}))
+    refused(
+        browser.post("/api/v1/auth/oidc/exchange", json={"code": back("forger")["code"], "code_verifier": VERIFIER})
+    )
+    assert browser.get("/api/v1/auth/oidc/forger/start", params={"code_challenge": "x" * 43}).status_code == 400
     assert me(service, back("trusted"))["id"] == person["id"]
 
 
@@ -362,11 +368,13 @@ def test_a_console_gets_a_code_and_never_a_token(cluster_url: str, tmp_path: Pat
         try:
             with closing(started.signed_in()) as admin, started.client() as browser:
                 admin.post("/api/v1/users", json={"email": EMAIL, "password": PASSWORD, "role": "viewer"})
-                sent = browser.get("/api/v1/auth/oidc/forger/start")
+                begun = "/api/v1/auth/oidc/forger/start?code_challenge="
+                for unfit in ("", "x" * 42, f"{'x' * 42}%0A", "=" * 43):
+                    assert browser.get(begun + unfit).status_code == 400
+                sent = browser.get(begun + create_s256_code_challenge(VERIFIER))
                 cookie = sent.headers["Set-Cookie"]
                 assert cookie.startswith("__Host-ledger-sign-in=")
                 assert all(word in cookie for word in ("HttpOnly", "SameSite=lax", "Path=/;", "Secure"))
-                there = visit(browser)
                 browser.headers["Cookie"] = next(iter(sent.headers.get_list("Set-Cookie"))).partition(";")[0]
                 said = parse_qs(urlsplit(sent.headers["Location"]).query)
                 there = Visit(browser, said["state"][0], said["nonce"][0], said["code_challenge"][0])
@@ -374,7 +382,11 @@ def test_a_console_gets_a_code_and_never_a_token(cluster_url: str, tmp_path: Pat
                 assert gone_on.status_code == 302
                 assert gone_on.headers["Location"].startswith(f"{CONSOLE}&code=")
                 (code,) = parse_qs(urlsplit(gone_on.headers["Location"]).query)["code"]
-                answers = [browser.post("/api/v1/auth/oidc/exchange", json={"code": code}) for _ in range(2)]
+                of_another_console: tuple[dict[str, str], ...] = ({}, {"code_verifier": VERIFIER[::-1]})
+                for shown in of_another_console:
+                    refused(browser.post("/api/v1/auth/oidc/exchange", json={"code": code} | shown))
+                body = {"code": code, "code_verifier": VERIFIER}
+                answers = [browser.post("/api/v1/auth/oidc/exchange", json=body) for _ in range(2)]
                 assert [answer.status_code for answer in answers] == [200, 401]
                 assert me(started, answers[0].json())["email"] == EMAIL
                 again = answered(forger, there, forger.signed(forger.claims(there.nonce)))
