@@ -144,7 +144,7 @@ def _signing_keys(settings: Settings) -> list[Ed25519PrivateKey]:
     path = settings.signing_key_file
     if path is not None:
         try:
-            pem = path.read_bytes()
+            pem = private(path).read_bytes()
         except OSError as failure:
             raise SecretUnfit(f"LEDGER_SIGNING_KEY_FILE ({path})", str(failure.strerror)) from failure
     elif settings.embedded:

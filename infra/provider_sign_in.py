@@ -1,19 +1,22 @@
 """Signing in as whom a provider says one is: the account that is linked to it, or will be from now on, or nobody.
 
-Between the doors nothing is kept here but what was used up: attempts and codes travel sealed (Fernet: AES-CBC with
-HMAC), under a key of the process's secret.
+Between the doors nothing is kept here but what was used up: attempts and codes travel sealed (AES-256-GCM), under a key
+of the process's secret.
 """
 
 import base64
 import hmac
+import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Final, TypeVar
 from uuid import UUID
 
 import msgspec
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from msgspec import Struct
 
 from domain.access import ProviderLinked
@@ -30,6 +33,8 @@ from infra.throttle import Throttled
 from infra.users import User
 from infra.whereabouts import whereabouts
 
+NONCE_BYTES: Final = 12
+TIME_BYTES: Final = 8
 ATTEMPT_SECONDS_MAX: Final = 600
 CODE_SECONDS_MAX: Final = 300
 """For so long a code can be exchanged: a second factor takes its time to be typed."""
@@ -52,28 +57,32 @@ class Seal:
 
     def __init__(self, keys: Keys) -> None:
         """Seal with the current secret, and open what one before it has sealed."""
-        of_keys = [derived(each, "sign-in", None) for each in keys.generations]
-        self._fernet = MultiFernet([Fernet(base64.urlsafe_b64encode(key)) for key in of_keys])
+        self._ciphers = [AESGCM(derived(each, "sign-in", None)) for each in keys.generations]
 
     def closed(self, content: Struct) -> str:
         """Return a struct as a text."""
-        named = type(content).__name__.encode() + b" "
-        return self._fernet.encrypt_at_time(named + msgspec.json.encode(content), _second()).decode()
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        plain = _second().to_bytes(TIME_BYTES) + msgspec.json.encode(content)
+        return base64.urlsafe_b64encode(nonce + self._ciphers[0].encrypt(nonce, plain, _named(type(content)))).decode()
 
     def opened(self, text: str, kind: type[T], *, seconds_max: int) -> T | None:
         """Return the struct of a text that was sealed so many seconds ago at most; None for any other text.
 
-        Fernet passes over what is no base64, so that one seal would have many texts, each of them new where texts are
-        good once.
+        What decodes base64 passes over all else, so that one seal would have many texts, each of them new where texts
+        are good once.
         """
         try:
-            if base64.urlsafe_b64encode(base64.urlsafe_b64decode(text)).decode() != text:
-                return None
-            said = self._fernet.decrypt_at_time(text.encode(), seconds_max, _second())
-        except (InvalidToken, ValueError):
+            raw = base64.urlsafe_b64decode(text)
+        except ValueError:
             return None
-        named, _, content = said.partition(b" ")
-        return msgspec.json.decode(content, type=kind) if named == kind.__name__.encode() else None
+        if base64.urlsafe_b64encode(raw).decode() != text or len(raw) <= NONCE_BYTES:
+            return None
+        for cipher in self._ciphers:
+            with suppress(InvalidTag):
+                plain = cipher.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], _named(kind))
+                age_seconds = _second() - int.from_bytes(plain[:TIME_BYTES])
+                return msgspec.json.decode(plain[TIME_BYTES:], type=kind) if age_seconds <= seconds_max else None
+        return None
 
 
 async def admitted(pool: Pool, audit: AccessAudit, known: Identity, *, address: str) -> User:
@@ -175,6 +184,10 @@ def _answers(challenge: str, verifier: str | None) -> bool:
     if verifier is None or not challenge:
         return verifier is None and not challenge
     return hmac.compare_digest(create_s256_code_challenge(verifier), challenge)
+
+
+def _named(kind: type[Struct]) -> bytes:
+    return kind.__name__.encode()
 
 
 def _second() -> int:

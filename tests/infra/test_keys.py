@@ -30,10 +30,16 @@ def pem(key: Ed25519PrivateKey, encryption: KeySerializationEncryption | None = 
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption or NoEncryption())
 
 
+def written(path: Path, text: bytes) -> Path:
+    """Write a file that its owner alone may use, and return its path."""
+    path.touch(0o600)
+    path.write_bytes(text)
+    return path
+
+
 def settings(data_dir: Path, *, embedded: bool = False) -> Settings:
     """Return settings of a production install, complete, or of an embedded one that names no secret."""
-    signing_key_file = data_dir / "mounted.pem"
-    signing_key_file.write_bytes(pem(Ed25519PrivateKey.generate()))
+    signing_key_file = written(data_dir / "mounted.pem", pem(Ed25519PrivateKey.generate()))
     return Settings(
         database_url=None if embedded else "postgresql:///ledger",
         data_dir=data_dir / "data",
@@ -155,8 +161,7 @@ def test_the_secret_before_a_rotation_is_kept(tmp_path: Path) -> None:
 def test_of_several_signing_keys_the_first_signs_and_all_verify(tmp_path: Path) -> None:
     """A key that is to come and one that goes verify as well; whatever else stands in the file is no key."""
     first, second = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
-    path = tmp_path / "two.pem"
-    path.write_bytes(b"# the new one\n" + pem(first) + b"\n" + pem(second))
+    path = written(tmp_path / "two.pem", b"# the new one\n" + pem(first) + b"\n" + pem(second))
     read = keys.read(structs.replace(settings(tmp_path), signing_key_file=path))
     assert pem(read.signing_key) == pem(first)
     assert list(read.public_keys.values()) == [first.public_key(), second.public_key()]
@@ -177,7 +182,7 @@ def test_an_unfit_signing_key_is_refused(tmp_path: Path) -> None:
         pem(signing_key, BestAvailableEncryption(b"password")),
         elliptic,
     ):
-        path.write_bytes(unfit)
+        written(path, unfit)
         with pytest.raises(SecretUnfit, match=r"unfit\.pem"):
             keys.read(structs.replace(settings(tmp_path), signing_key_file=path))
 
@@ -189,6 +194,14 @@ def test_secrets_that_others_can_reach_are_refused(tmp_path: Path, path: str) ->
     (tmp_path / path).chmod(0o755)
     with pytest.raises(SecretUnfit, match=f"{path} cannot be used: others"):
         keys.read(settings(tmp_path, embedded=True))
+
+
+def test_a_signing_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    """A key that is named by the settings is its owner's alone as well."""
+    named = settings(tmp_path)
+    (tmp_path / "mounted.pem").chmod(0o640)
+    with pytest.raises(SecretUnfit, match=r"mounted\.pem cannot be used: others"):
+        keys.read(named)
 
 
 def test_a_damaged_secret_is_not_replaced(tmp_path: Path) -> None:

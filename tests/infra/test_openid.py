@@ -76,7 +76,7 @@ def test_only_what_was_sealed_is_opened(monkeypatch: pytest.MonkeyPatch) -> None
     assert Seal(keys(b"2" * 32)).opened(sealed, Attempt, seconds_max=60) is None
     for other in (f"{sealed}=", f"{sealed}A", f"!{sealed}", f"{sealed[:9]} {sealed[9:]}", sealed.rstrip("=") + "\n"):
         assert rotated.opened(other, Attempt, seconds_max=60) is None
-    for other in ("", "x", sealed[:-1], sealed.swapcase(), "\xe9"):
+    for other in ("", "x", "A" * 16, "A" * 20, sealed[:-1], sealed[:-4], sealed.swapcase(), "\xe9"):
         assert rotated.opened(other, Attempt, seconds_max=60) is None
     later = clock.now() + timedelta(seconds=62)
     monkeypatch.setattr(clock, "now", lambda: later)
