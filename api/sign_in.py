@@ -22,7 +22,7 @@ from infra.whereabouts import whereabouts
 KEYS_CACHED_SECONDS: Final = 300
 
 Secret = Annotated[str, Meta(min_length=1, max_length=200)]
-Code = Annotated[str, Meta(min_length=1, max_length=20, description="A one-time password, or a recovery code.")]
+Code = Annotated[str, Meta(min_length=1, max_length=24, description="A one-time password, or a recovery code.")]
 
 
 class Credentials(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -3,7 +3,7 @@
 The secret is kept as personal data is, encrypted under a key of its owner's that a master key wraps, among the keys of
 the ledger in which it was turned on; it counts in all of them. A password is good
 once: the step of time that it belonged to is kept, and must grow. A recovery code is good once as well, and kept as
-SHA-256: it has 80 random bits.
+SHA-256: it has 120 random bits.
 """
 
 import base64
@@ -29,7 +29,9 @@ STEPS_LATE_MAX: Final = 1
 """How many steps ago, or ahead, a password may belong to: clocks differ, and people type slowly."""
 
 RECOVERY_CODES: Final = 10
-RECOVERY_CODE_BYTES: Final = 10
+RECOVERY_CODE_BYTES: Final = 15
+"""120 bits: as many as need no slow hash (OWASP ASVS 5.0, 6.5.2), and no padding in base32."""
+
 _FIELD: Final = "one-time password"
 
 
