@@ -103,7 +103,8 @@ class AccountController(Controller):
         """List where one is signed in, the last used first; addresses are networks, programs are families."""
         claims = claims_of(request)
         async with services.log.pool.connection() as connection:
-            found = await sessions.of_person(connection, claims.sub)
+            idle_days = services.settings.session_idle_days
+            found = await sessions.of_person(connection, claims.sub, idle_days=idle_days)
         return [structs.replace(each, current=each.id == claims.sid) for each in found]
 
     @delete("/sessions/{session_id:uuid}", operation_id="end_session", responses=problems.READING_ONE)

@@ -47,6 +47,7 @@ Environment:
   LEDGER_CLICKS_PER_VIEWER      the same of clicks [default: 60/minute]
   LEDGER_IMPRESSIONS_PER_ADDRESS, LEDGER_CLICKS_PER_ADDRESS
                                 the same from one address [default: any number]
+  LEDGER_SESSION_IDLE_DAYS      after how many days without use a session of a person ends [default: 7]
   LEDGER_VIEWER_KEY_DAYS        how long the pseudonyms of viewers last; no longer do frequency caps [default: 90]
   LEDGER_DATA_CENTRES_FILE      networks of data centres, one a line: what they report is invalid
   LEDGER_CORS_ORIGINS           origins of pages that may ask /api/v1 and /audit/v1, separated by commas [default: none]

@@ -105,7 +105,10 @@ class SignInController(Controller):
         found = whereabouts(address_of(request), agent_of(request))
         try:
             async with services.log.pool.connection() as connection:
-                return tokens_of(services, await sessions.rotate(connection, data.refresh_token, found=found))
+                session = await sessions.rotate(
+                    connection, data.refresh_token, found=found, idle_days=services.settings.session_idle_days
+                )
+                return tokens_of(services, session)
         except TokenReused as reused:
             # The session has ended, whether or not the log can be told of it now.
             ended = SessionsEnded(session_id=reused.session_id, reason="token_reused", network=found.address)
@@ -119,7 +122,13 @@ class SignInController(Controller):
         """Go on with a session in another organisation that one belongs to; the token is used up as by `refresh`."""
         async with services.log.pool.connection() as connection:
             found = whereabouts(address_of(request), agent_of(request))
-            session = await sessions.rotate(connection, data.refresh_token, found=found, into=data.organisation_id)
+            session = await sessions.rotate(
+                connection,
+                data.refresh_token,
+                found=found,
+                into=data.organisation_id,
+                idle_days=services.settings.session_idle_days,
+            )
             return tokens_of(services, session)
 
     @post("/logout", operation_id="logout", status_code=204, responses=problems.PROLONGING)

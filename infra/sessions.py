@@ -3,7 +3,7 @@
 Using a token gives the next. Using one again ends the session for whoever has its tokens, since one of the two users
 is a thief (RFC 9700, section 4.14.2). There is no grace for a client that lost the answer and tries again: it cannot be
 told from the thief, and signing in again is a small price. A session ends 30 days after its sign-in, however much it is
-used (NIST SP 800-63B, assurance level 1).
+used (NIST SP 800-63B, assurance level 1), and sooner if nobody uses it for a time that the settings name.
 
 **Invariant:** whoever changes a session holds the lock of its user's row, so that two uses of one token, or a use and
 a deactivation, happen one after the other.
@@ -22,6 +22,7 @@ from psycopg.rows import DictRow
 from domain.errors import NotFound
 from infra import clock, users
 from infra.database import Connection
+from infra.settings import SESSION_IDLE_DAYS
 from infra.users import REVOKE_SESSIONS, User
 from infra.whereabouts import Whereabouts
 
@@ -96,7 +97,7 @@ LOCK: Final = f"""
 
 # Read a token under that lock: in a statement of its own, which sees what was committed while the lock was awaited.
 STATE: Final = """
-    SELECT ledger_id, user_id, family_id, expires_at, used_at, revoked_at FROM refresh_tokens
+    SELECT ledger_id, user_id, family_id, issued_at, expires_at, used_at, revoked_at FROM refresh_tokens
     WHERE token_sha256 = %(token_sha256)s
 """
 
@@ -127,6 +128,7 @@ LIST: Final = """
     ) AS created_at
     FROM refresh_tokens AS last
     WHERE user_id = %(user_id)s AND used_at IS NULL AND revoked_at IS NULL AND expires_at > %(now)s
+        AND issued_at > %(idle_since)s
     ORDER BY issued_at DESC LIMIT %(limit)s
 """
 
@@ -155,10 +157,16 @@ async def start(connection: Connection, user: User, *, password_hash: str, found
 
 
 async def rotate(
-    connection: Connection, token: str, *, found: Whereabouts = NOWHERE, into: UUID | None = None
+    connection: Connection,
+    token: str,
+    *,
+    found: Whereabouts = NOWHERE,
+    into: UUID | None = None,
+    idle_days: int = SESSION_IDLE_DAYS,
 ) -> Session:
     """Exchange a refresh token for the next; raise SessionRefused, after ending its session if it was used before.
 
+    A token that nobody has used for so many days is not good any more.
     The session goes on in the same ledger, or `into` another one of the person's; raise NotFound when it is not one,
     and nothing has changed then. To be called outside a transaction, or the end of the session would be rolled back
     with it.
@@ -167,7 +175,7 @@ async def rotate(
     parameters = {"token_sha256": _digest(token), "now": now}
     async with connection.transaction():
         user, last = await _locked(connection, parameters)
-        refused = _why_refused(user, last, now)
+        refused = _why_refused(user, last, now, now - timedelta(days=idle_days))
         if refused is None:
             if into is not None:
                 user = await _member(connection, into, user.id)
@@ -194,9 +202,11 @@ async def end(connection: Connection, token: str) -> tuple[User, UUID] | None:
     return (user, found["family_id"]) if ended.rowcount else None
 
 
-async def of_person(connection: Connection, user_id: UUID) -> list[OpenSession]:
+async def of_person(connection: Connection, user_id: UUID, *, idle_days: int = SESSION_IDLE_DAYS) -> list[OpenSession]:
     """Return the sessions of a person that go on, the last used first."""
-    asked = {"user_id": user_id, "now": clock.now(), "limit": SESSIONS_LISTED_MAX}
+    now = clock.now()
+    asked = {"user_id": user_id, "now": now, "limit": SESSIONS_LISTED_MAX}
+    asked["idle_since"] = now - timedelta(days=idle_days)
     return msgspec.convert(await (await connection.execute(LIST, asked)).fetchall(), list[OpenSession])
 
 
@@ -241,13 +251,15 @@ async def _member(connection: Connection, ledger_id: UUID, user_id: UUID) -> Use
     return user
 
 
-def _why_refused(user: User, found: DictRow, now: datetime) -> str | None:
+def _why_refused(user: User, found: DictRow, now: datetime, idle_since: datetime) -> str | None:
     if found["expires_at"] <= now:
         return "expired"
     if found["revoked_at"] is not None:
         return "ended"
     if found["used_at"] is not None:
         return _REUSED
+    if found["issued_at"] <= idle_since:
+        return "idle"
     return None if user.active else "deactivated"
 
 

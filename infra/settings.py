@@ -13,6 +13,7 @@ from msgspec import Struct
 
 CONNECTIONS_MAX: Final = 2_048
 VIEWER_KEY_DAYS: Final = 90
+SESSION_IDLE_DAYS: Final = 7
 """How many connections a web worker holds at once, unless it is told otherwise."""
 
 
@@ -74,6 +75,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     log_origin: str | None = None
     self_sign_up: bool = False
     organisation: str | None = None
+    session_idle_days: int = SESSION_IDLE_DAYS
     admin_email: str | None
     admin_password: str | None
     log_level: str
@@ -144,6 +146,7 @@ def read(*, data_dir: Path | None = None, organisation: str | None = None) -> Se
         log_origin=os.environ.get("LEDGER_LOG_ORIGIN") or None,
         self_sign_up=_switch("LEDGER_SELF_SIGN_UP", default=not os.environ.get("LEDGER_DATABASE_URL")),
         organisation=organisation or os.environ.get("LEDGER_ORGANISATION") or None,
+        session_idle_days=_number("LEDGER_SESSION_IDLE_DAYS", SESSION_IDLE_DAYS),
         admin_email=os.environ.get("LEDGER_ADMIN_EMAIL") or None,
         admin_password=os.environ.get("LEDGER_ADMIN_PASSWORD") or None,
         log_level=os.environ.get("LEDGER_LOG_LEVEL") or "info",

@@ -174,6 +174,25 @@ async def test_a_session_expires(pool: Pool) -> None:
     await rotated(pool, other.refresh_token)
 
 
+async def test_a_session_that_nobody_uses_ends(pool: Pool) -> None:
+    """Seven days after its last use a session is refused and not listed; what was used since goes on."""
+    idle, used = await started(pool), await started(pool)
+    idle_token, used_token = await rotated(pool, idle.refresh_token), used.refresh_token
+    async with pool.connection() as connection:
+        for session, days in ((idle, 7), (used, 6)):
+            await connection.execute(
+                "UPDATE refresh_tokens SET issued_at = %s WHERE user_id = %s",
+                (clock.now() - timedelta(days=days), session.user.id),
+            )
+        assert await sessions.of_person(connection, idle.user.id) == []
+        assert [each.id for each in await sessions.of_person(connection, used.user.id)] == [used.id]
+        with pytest.raises(SessionRefused, match="has ended"):
+            await sessions.rotate(connection, used_token, idle_days=6)
+    assert await rotate(pool, idle_token) == "idle"
+    assert await rotate(pool, idle.refresh_token) == "used before"
+    await rotated(pool, await rotated(pool, used_token))
+
+
 async def test_signing_out_ends_the_session(pool: Pool) -> None:
     """After signing out with any token of a session, none of it is good."""
     for use_first in (False, True):
