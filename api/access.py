@@ -7,7 +7,7 @@ from uuid import UUID
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
-from api.problems import Forbidden, Unauthenticated
+from api.problems import Forbidden, SecondFactorMissing, Unauthenticated
 from api.services import services_of
 from domain.errors import NotFound, Refusal
 from domain.rights import Rights
@@ -222,8 +222,13 @@ def bearer(connection: Connection) -> str:
 
 
 def permit(connection: Connection, *permissions: Permission) -> Caller:
-    """Return who asks; raise Forbidden unless they have one of these permissions."""
-    caller = caller_of(connection)
+    """Return who asks; raise Forbidden unless they have one of these permissions.
+
+    Raises SecondFactorMissing for people without one where it is demanded: all that is left to them is their account.
+    """
+    caller, known = caller_of(connection), _known(connection)
+    if isinstance(known, Claims) and services_of(connection).revocations.lacks_second_factor(known):
+        raise SecondFactorMissing
     if caller.granted.isdisjoint(permissions):
         raise Forbidden
     return caller

@@ -45,7 +45,7 @@ from api.recovery import RecoveryController
 from api.reference import ReferenceController
 from api.reports import ReportController
 from api.requests import StrictRequest, asked, asked_if, ledger_of
-from api.second_factor import SecondFactorController
+from api.second_factor import SecondFactorController, SecondFactorPolicyController
 from api.security_report import SecurityController
 from api.services import Services, services_of, viewed
 from api.showing import ShowingController
@@ -89,6 +89,7 @@ ACCOUNTS: Final = (
     AccountController,
     AddressController,
     SecondFactorController,
+    SecondFactorPolicyController,
     NotificationController,
     PeopleController,
     InvitationController,

@@ -86,6 +86,10 @@ class Forbidden(Exception):
     """The credentials are valid, and do not allow this."""
 
 
+class SecondFactorMissing(Forbidden):
+    """Your organisation demands a second factor; turn one on first."""
+
+
 class UnsupportedMediaType(Exception):
     """The body of this request has to be application/json."""
 
@@ -141,8 +145,8 @@ def on_unauthenticated(_request: Request[Any, Any, Any], error: Exception) -> Re
 
 def on_forbidden(_request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Answer whoever may not do this."""
-    code = "token_forged" if isinstance(error, TokenForged) else "forbidden"
-    return respond(HTTPStatus.FORBIDDEN, code, str(type(error).__doc__))
+    codes = {TokenForged: "token_forged", SecondFactorMissing: "second_factor_missing"}
+    return respond(HTTPStatus.FORBIDDEN, codes.get(type(error), "forbidden"), str(type(error).__doc__))
 
 
 def on_throttled(_request: Request[Any, Any, Any], error: Throttled) -> Response[bytes]:

@@ -18,7 +18,7 @@ from api.openid import Exchange, SecondFactorAsked
 from api.organisations import NewOrganisation, OrganisationChange
 from api.people import NewUser, UserChange
 from api.recovery import Forgotten, Reset, Verification
-from api.second_factor import Confirmation, Proof, Removal
+from api.second_factor import Confirmation, Proof, Removal, SecondFactorPolicy
 from api.sign_in import Credentials, RefreshToken, Switch, Tokens
 from api.sign_up import Registration, RegistrationProof
 from api.slots import IssuedKey
@@ -78,6 +78,7 @@ SPECIMENS: Final[tuple[Struct, ...]] = (
     Verification(token=_TOKEN),
     Proof(current_password="a long sentence nobody guesses"),  # noqa: S106  nobody's password
     Confirmation(code="492039"),
+    SecondFactorPolicy(demanded=True),
     Removal(current_password="a long sentence nobody guesses", code="287082"),  # noqa: S106  nobody's password
     NewApiKey(name="Nightly import", role="manager", expires_at=datetime(2027, 1, 1, tzinfo=UTC)),
     IssuedApiKey(id=_KEY, key="lak_shown-this-once"),

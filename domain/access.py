@@ -104,6 +104,14 @@ class SecondFactorDisabled(AccessRecorded, frozen=True, kw_only=True, omit_defau
     """Signing in takes no one-time password of the person any more."""
 
 
+class SecondFactorPolicySet(
+    AccessRecorded, frozen=True, kw_only=True, omit_defaults=True, tag="second_factor_policy_set"
+):
+    """From now on an organisation demands a second factor of its people, or does not any more."""
+
+    demanded: bool
+
+
 class ApiKeyIssued(AccessRecorded, frozen=True, kw_only=True, omit_defaults=True, tag="api_key_issued"):
     """A key was made with which a program may do what a role may, or as much of it as its scopes say."""
 
@@ -167,6 +175,7 @@ AccessChange = (
     SignedIn
     | SessionsEnded
     | PersonEvent
+    | SecondFactorPolicySet
     | InvitationSent
     | InvitationWithdrawn
     | InvitationAccepted

@@ -47,7 +47,7 @@ TYPES: Final = {
     *("person_added", "role_changed", "person_deactivated", "person_reactivated", "password_changed"),
     *("email_changed", "invitation_sent", "invitation_withdrawn", "invitation_accepted"),
     *("provider_linked", "provider_unlinked"),
-    *("second_factor_enabled", "second_factor_disabled"),
+    *("second_factor_enabled", "second_factor_disabled", "second_factor_policy_set"),
     *("api_key_issued", "api_key_revoked", "webhook_secret_issued", "webhook_deleted"),
 }
 LIMITS: Final = (  # each with what must not exceed it

@@ -1,8 +1,9 @@
 """Who has changed lately: what a process has to know of access tokens that say too much by now.
 
 An access token says what its owner may do, for a quarter of an hour. Whose role or advertisers changed since, who was
-deactivated, and which sessions ended are short lists, which each process reads again every second; a request looks into
-them, and not into the database. What a list has lost no token can say any more.
+deactivated, which sessions ended, and who lacks a second factor that is demanded are short lists, which each process
+reads again every second; a request looks into them, and not into the database. What a list has lost no token can say
+any more.
 """
 
 import asyncio
@@ -34,6 +35,14 @@ READ_ENDED: Final = """
     SELECT DISTINCT family_id FROM refresh_tokens WHERE revoked_at > %(since)s
 """
 
+# Who has no second factor, in organisations that demand one.
+READ_WITHOUT_FACTOR: Final = """
+    SELECT ledger_id, user_id FROM members JOIN ledgers USING (ledger_id)
+    WHERE second_factor_demanded AND active AND NOT EXISTS (
+        SELECT FROM second_factors WHERE second_factors.user_id = members.user_id AND confirmed
+    )
+"""
+
 log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
@@ -60,6 +69,7 @@ class Revocations:
         """Begin with nothing taken back."""
         self._standings: Mapping[tuple[UUID, UUID], Standing | None] = {}
         self._ended: frozenset[UUID] = frozenset()
+        self._without_factor: frozenset[tuple[UUID, UUID]] = frozenset()
         self._reading = asyncio.Lock()
 
     def checked(self, claims: Claims) -> Claims:
@@ -72,6 +82,10 @@ class Revocations:
             raise TokenTakenBack("deactivated", claims)
         return claims if found == said else structs.replace(claims, **found._asdict())
 
+    def lacks_second_factor(self, claims: Claims) -> bool:
+        """Tell whether somebody has no second factor where their organisation demands one."""
+        return (claims.ledger, claims.sub) in self._without_factor
+
     async def refresh(self, connection: Connection) -> None:
         """Read again who has changed; what was read last counts."""
         since = clock.now() - timedelta(seconds=ACCESS_TOKEN_SECONDS + CLOCK_DIFFERENCE_SECONDS_MAX)
@@ -79,6 +93,8 @@ class Revocations:
         async with self._reading:
             changed = await (await connection.execute(READ_CHANGED, asked)).fetchall()
             ended = await (await connection.execute(READ_ENDED, asked)).fetchall()
+            without = await (await connection.execute(READ_WITHOUT_FACTOR)).fetchall()
+            self._without_factor = frozenset((row["ledger_id"], row["user_id"]) for row in without)
             self._standings = {
                 (row["ledger_id"], row["user_id"]): Standing(row["role"], tuple(row["advertiser_ids"]))
                 if row["active"]

@@ -96,6 +96,10 @@ USE_RECOVERY: Final = """
     WHERE user_id = %(user_id)s AND confirmed AND %(code)s = ANY(recovery_sha256)
 """
 
+DEMAND: Final = "UPDATE ledgers SET second_factor_demanded = %(demanded)s WHERE ledger_id = %(ledger_id)s"
+
+IS_DEMANDED: Final = "SELECT second_factor_demanded FROM ledgers WHERE ledger_id = %(ledger_id)s"
+
 REMOVE: Final = "DELETE FROM second_factors WHERE user_id = %(user_id)s"
 
 
@@ -105,6 +109,17 @@ async def of_person(connection: Connection, user: User) -> SecondFactor:
     if row is None or not row["confirmed"]:
         return SecondFactor(enabled=False, recovery_codes_left=0)
     return SecondFactor(enabled=True, recovery_codes_left=row["left_over"])
+
+
+async def demand(connection: Connection, ledger_id: UUID, *, demanded: bool) -> None:
+    """Let an organisation demand a second factor of its people, or not; `Revocations` knows who has none."""
+    await connection.execute(DEMAND, {"ledger_id": ledger_id, "demanded": demanded})
+
+
+async def is_demanded(connection: Connection, ledger_id: UUID) -> bool:
+    """Return whether an organisation demands a second factor of its people."""
+    row = await (await connection.execute(IS_DEMANDED, {"ledger_id": ledger_id})).fetchone()
+    return row is not None and bool(row["second_factor_demanded"])
 
 
 async def enrol(connection: Connection, masters: Sequence[bytes], user: User) -> Enrolment:

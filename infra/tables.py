@@ -21,6 +21,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    false,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSON
@@ -44,6 +45,7 @@ ledgers = Table(
     Column("logo_file", Text),
     Column("timezone", Text, nullable=False),
     Column("currency", Text),
+    Column("second_factor_demanded", Boolean, nullable=False, server_default=false()),
     comment="One row a ledger: the unit of order, of proof and of scale; and the organisation that owns it.",
 )
 

@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
-from domain.access import AccessRefused
+from domain.access import AccessRefused, SecondFactorPolicySet
 from domain.events import Entry
 from infra.database import Connection, as_structs
 from infra.event_log import SECURITY, decode_entry
@@ -34,6 +34,7 @@ SecurityKind = Literal[
     "invitation_accepted",
     "second_factor_enabled",
     "second_factor_disabled",
+    "second_factor_policy_set",
     "api_key_issued",
     "api_key_revoked",
     "slot_key_issued",
@@ -165,6 +166,8 @@ def _items(position: int, entry: Entry) -> Iterator[SecurityItem]:
         return
     said = msgspec.to_builtins(event)
     reason = next((said[name] for name in ("reason", "method", "what", "issuer") if name in said), "")
+    if isinstance(event, SecondFactorPolicySet):
+        reason = "demanded" if event.demanded else "left to each"
     yield SecurityItem(
         position=position,
         line=1,

@@ -1,6 +1,7 @@
 """One-time passwords: turned on by who proves both, asked for at sign-in, each good once."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
@@ -10,11 +11,12 @@ import httpx
 import pyotp
 import pytest
 
-from tests.running import Service
+from tests.running import ADMIN_EMAIL, ADMIN_PASSWORD, Service
 from tests.world import World
 
 PASSWORD: Final = "a sentence that nobody guesses"
 TOTP: Final = "/api/v1/auth/totp"
+DEMAND: Final = "/api/v1/policy/second-factor"
 PROOF: Final = {"current_password": PASSWORD}
 
 
@@ -124,3 +126,42 @@ def test_an_admin_helps_who_lost_everything(
     assert world.admin.delete(path).status_code == 204
     assert attempt(service, person) == (200, None)
     assert world.admin.delete(path).status_code == 404
+
+
+def test_an_organisation_may_demand_it(service: Service) -> None:
+    """Who has none may look after their own account and nothing else, until they turn one on; neighbours go on."""
+    with closing(service.signed_in()) as founder:
+        said = {"name": "Strict", "slug": f"strict-{uuid4().hex}"}
+        strict = founder.post("/api/v1/organisations", json=said).raise_for_status().json()["id"]
+    with closing(service.signed_in()) as elsewhere, closing(switched(service, strict)) as admin:
+        email = f"{uuid4().hex}@example.com"
+        admin.post("/api/v1/users", json={"email": email, "password": PASSWORD, "role": "admin"}).raise_for_status()
+        key = admin.post("/api/v1/api-keys", json={"name": "Program", "role": "viewer"}).json()["key"]
+        assert admin.get(DEMAND).json() == {"demanded": False}
+        assert admin.put(DEMAND, json={"demanded": True}).status_code == 204
+        with closing(service.signed_in(email, PASSWORD)) as client:
+            for there in (client, admin):
+                refused = there.get("/api/v1/campaigns")
+                assert (refused.status_code, refused.json()["code"]) == (403, "second_factor_missing")
+            assert client.put(DEMAND, json={"demanded": False}).status_code == 403
+            assert client.get("/api/v1/auth/me").json()["email"] == email
+            enabled(client)
+            assert client.get(DEMAND).json() == {"demanded": True}
+            program = {"Authorization": f"Bearer {key}"}
+            assert client.get("/api/v1/campaigns", headers=program).status_code == 200
+            assert elsewhere.get("/api/v1/campaigns").status_code == 200
+            assert client.put(DEMAND, json={"demanded": False}).status_code == 204
+            assert admin.get("/api/v1/campaigns").status_code == 200
+            params = {"kind": "second_factor_policy_set"}
+            report = client.get("/api/v1/reports/security", params=params).json()["items"]
+        assert [item["reason"] for item in report] == ["left to each", "demanded"]
+
+
+def switched(service: Service, organisation: str) -> httpx.Client:
+    """Return a client of the first admin that is signed in to another organisation."""
+    credentials = {"email": ADMIN_EMAIL, "password": ADMIN_PASSWORD}
+    with service.client() as client:
+        refresh = client.post("/api/v1/auth/login", json=credentials).json()["refresh_token"]
+        body = {"refresh_token": refresh, "organisation_id": organisation}
+        tokens = client.post("/api/v1/auth/switch", json=body).raise_for_status().json()
+    return service.client(headers={"Authorization": f"Bearer {tokens['access_token']}"})

@@ -210,9 +210,7 @@ CREATIVE: Final[Fields] = {
     "bit_rate_kbps": NONE | st.integers(1, 1_000_000),
     "alt_text": lines,
     "click_url": urls,
-    "start_date": NONE | dates,
-    "end_date": NONE | dates,
-    "expiry_date": NONE | dates,
+    **dict.fromkeys(("start_date", "end_date", "expiry_date"), NONE | dates),
     "impression_duration": NONE | display_times,
     "in_view_duration": NONE | display_times,
     "time_slots": _tuples_of(st.builds(TimeSlot, start=clock_times, end=clock_times)),
@@ -361,6 +359,7 @@ ACCESS: Final[Fields] = {
     "second_factor": st.booleans(),
     "expires_at": NONE | utc_times,
     "what": st.sampled_from(get_args(ExportKind)),
+    "demanded": st.booleans(),
     "since": utc_times,
     "lines": st.lists(refusal_tallies, max_size=3).map(tuple),
 }
