@@ -155,8 +155,9 @@ def create_app(configured: Settings | None = None) -> Litestar:
     documentation.complete(app)
     limits = RateLimits(found.rate_per_key, found.rate_per_address, counts)
     routes = viewed(app.asgi_handler)
-    people = hardened(routes, found.cors_origins, https=found.public_url.startswith("https:"))
-    ordinary = guarded(expressed(routes, app), people, limits, connections_max=found.connections_max)
+    https = found.public_url.startswith("https:")
+    people = hardened(routes, found.cors_origins, https=https)
+    ordinary = guarded(expressed(routes, app), people, limits, connections_max=found.connections_max, https=https)
     app.asgi_handler = behind_proxies(observed(bounded(ordinary)), found.trusted_proxies)
     return app
 

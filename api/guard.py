@@ -14,6 +14,7 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from litestar.utils.path import normalize_path
 
+from api.hardening import HTTPS, NOSNIFF
 from api.problems import PROBLEM_JSON, problem
 from infra.rate_limits import RateExceeded, RateLimits
 
@@ -33,17 +34,21 @@ _OPEN_TO_WHAT: Final = [
 """Every page may ask, for nothing of a browser's own is believed here: no cookie, only what a page has to know."""
 
 
-def guarded(app: ASGIApp, others: ASGIApp, limits: RateLimits, *, connections_max: int) -> ASGIApp:
+def guarded(app: ASGIApp, others: ASGIApp, limits: RateLimits, *, connections_max: int, https: bool = False) -> ASGIApp:
     """Return the application with its ad doors counted by slot key and by address; what is none goes to `others`.
+
+    What all of their answers tell browsers is put together once: a content type is not guessed, and `https` stays so.
 
     While most of the connections are open that a worker holds, ad doors close theirs after an answer. Else those who
     keep all of them busy would keep everybody out who comes later, health checks first.
     """
     crowded = _crowds(int(connections_max * CROWDED_SHARE))
+    told = [_OPEN, NOSNIFF, *([HTTPS] if https else [])]
+    told_last = [*told, _CLOSE]
 
     async def guard(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == ScopeType.HTTP and _is_ad_door(scope["path"]):
-            send = _adding([_OPEN, _CLOSE] if crowded() else [_OPEN], send)
+            send = _adding(told_last if crowded() else told, send)
             try:
                 limits.count(_key(scope) if limits.counts_keys else "", scope["client"][0] if scope["client"] else "")
             except RateExceeded as exceeded:

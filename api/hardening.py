@@ -15,8 +15,10 @@ Headers = list[tuple[bytes, bytes]]
 _DOCUMENTATION: Final = ("/schema", "/assets")
 _CACHED: Final = b"cache-control"
 
+NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
+HTTPS: Final = (b"strict-transport-security", b"max-age=63072000")
 _ALWAYS: Final[Headers] = [
-    (b"x-content-type-options", b"nosniff"),
+    NOSNIFF,
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
@@ -27,7 +29,6 @@ _PAGE: Final = (
     b"default-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'",
 )
 _NOT_KEPT: Final = (_CACHED, b"no-store")
-_HTTPS: Final = (b"strict-transport-security", b"max-age=63072000")
 
 _BY_ORIGIN: Final = (b"vary", b"Origin")
 _SHOWN: Final = (b"access-control-expose-headers", b"ETag, Location, Retry-After, X-Request-Id")
@@ -48,7 +49,7 @@ def hardened(app: ASGIApp, origins: Collection[str], *, https: bool) -> ASGIApp:
     only one there is keeps, for minutes, what a sign-in through a provider has to find again (see `api.openid`).
     """
     known = frozenset(origin.encode() for origin in origins)
-    told = [*_ALWAYS, *([_HTTPS] if https else []), *([_BY_ORIGIN] if known else [])]
+    told = [*_ALWAYS, *([HTTPS] if https else []), *([_BY_ORIGIN] if known else [])]
 
     async def harden(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:

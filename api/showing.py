@@ -27,7 +27,7 @@ FILE_SECONDS: Final = 31_536_000
 # As it is written, but for comments on lines of their own and indentation: a quarter of it.
 TAG: Final = re.sub(r"^\s*(//.*\n)?", "", Path(__file__).with_name("tag.js").read_text("utf-8"), flags=re.MULTILINE)
 
-_FOR_EVERY_PAGE: Final = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "cross-origin"}
+_FOR_EVERY_PAGE: Final = {"Cross-Origin-Resource-Policy": "cross-origin"}
 _IN_FRAMES: Final = (
     "sandbox allow-scripts allow-popups allow-popups-to-escape-sandbox; default-src 'none'; "
     "script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src 'self' https: data:; media-src https: data:; "

@@ -55,8 +55,15 @@ def ask(service: Service, times: int, **headers: str) -> list[httpx.Response]:
         return list(pool.map(once, range(times)))
 
 
-async def passed(app: ASGIApp, path: str, authorization: list[bytes], client: str = "192.0.2.1") -> int:
-    """Return the status of a request as an application gets it."""
+async def passed(
+    app: ASGIApp,
+    path: str,
+    authorization: list[bytes],
+    client: str = "192.0.2.1",
+    *,
+    told: list[tuple[bytes, bytes]] | None = None,
+) -> int:
+    """Return the status of a request as an application gets it; `told` gains the headers of the answer."""
     statuses: list[int] = []
 
     async def receive() -> Any:
@@ -64,6 +71,8 @@ async def passed(app: ASGIApp, path: str, authorization: list[bytes], client: st
 
     async def send(message: Any) -> None:
         statuses.append(message.get("status"))
+        if told is not None:
+            told.extend(message.get("headers", ()))
 
     headers = [(b"host", b"ads.example"), *((b"authorization", said) for said in authorization)]
     scope: Any = {"type": "http", "method": "GET", "path": path, "headers": headers, "client": (client, 1)}
@@ -89,6 +98,18 @@ async def test_however_it_is_spelled_it_is_the_same_door_and_key(path: str, auth
     assert await passed(app, path, authorization) == 429
     assert await passed(app, path, [b"Bearer another"]) == 200
     assert await passed(app, "/api/v1/slots", authorization) == 200
+
+
+@pytest.mark.parametrize(("https", "told"), [(True, b"max-age=63072000"), (False, None)])
+async def test_browsers_guess_nothing_and_stay_with_https(https: bool, told: bytes | None) -> None:
+    """Whatever ad doors answer, refusals too, is what it says it is, and by HTTPS where the service is."""
+    limits = RateLimits("1/day", "", SharedCounts(None, 1))
+    app = guarded(let_in, let_in, limits, connections_max=2_048, https=https)
+    for status in (200, 429):
+        headers: list[tuple[bytes, bytes]] = []
+        assert await passed(app, "/ads/v1/decisions", [b"Bearer k"], told=headers) == status
+        assert [value for name, value in headers if name == b"x-content-type-options"] == [b"nosniff"]
+        assert dict(headers).get(b"strict-transport-security") == told
 
 
 @pytest.mark.parametrize(
