@@ -15,7 +15,7 @@ import pytest
 from httpx_retries import Retry
 
 import api.play
-from api import cli
+from api import cli, play_cli
 from api.ad_slot import Unanswered, ask, connected
 from api.play import CouldNotPlay, Summary
 from tests.api.ipinyou import row
@@ -146,7 +146,7 @@ def test_progress_without_a_terminal(
 ) -> None:
     """Where no bar can be drawn, a line now and then says how far the log has been played."""
     (tmp_path / "log.tsv").write_bytes(row("a"))
-    monkeypatch.setattr(cli, "PROGRESS_EVERY_SECONDS", 0)
+    monkeypatch.setattr(play_cli, "PROGRESS_EVERY_SECONDS", 0)
     errors = io.StringIO()
     monkeypatch.setattr(sys, "stderr", errors)
     with scripted(decisions=[DECIDED], events=[settled("recorded")]) as url:
