@@ -8,7 +8,7 @@ TEST_PROCESSES_MAX ?= 4
 PYTEST := $(BIN)/pytest --numprocesses=logical --maxprocesses=$(TEST_PROCESSES_MAX) --dist=loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test faults coverage bench bench-peers tamper soak planted erasure lock clean
+.PHONY: help setup run test faults coverage bench bench-peers tamper soak planted erasure fuzz lock clean
 
 help: ## List what can be done here
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do printf 'make %-11s %s\n' "$$name" "$$what"; done
@@ -70,6 +70,9 @@ planted: $(READY) ## Plant five bugs in a copy of the source, one at a time, and
 
 erasure: $(READY) ## Erase a person's data in a ledger of 100,000 events, and see it gone from everywhere and all proofs verify
 	@ERASED_AMONG=100000 $(BIN)/pytest --quiet tests/projections/test_erasure.py
+
+fuzz: $(READY) ## Ask every operation ten times what its description allows, and does not, and see that none fails
+	@FUZZED=10 $(BIN)/pytest --quiet tests/api/test_openapi.py -k does_what_it_says
 
 lock: $(READY) ## Write requirements.lock anew from pyproject.toml; newer versions with ARGS=--upgrade
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --universal --group dev --python-version 3.11 \

@@ -14,7 +14,7 @@ from infra import clock, embedded, schema
 from infra.database import Pool, open_pool
 from infra.event_log import create_ledger
 from tests import evening
-from tests.databases import fresh_database
+from tests.databases import IN_MEMORY, fresh_database
 
 # How long an example takes says how busy the machine is; what is too slow is found by the bench.
 hypothesis.settings.register_profile("untimed", hypothesis.settings(), deadline=None)
@@ -35,7 +35,7 @@ def anyio_backend() -> str:
 def cluster_url() -> Iterator[str]:
     """A PostgreSQL of this test process, whose database `ledger` is migrated and serves as the template of others."""
     # Not below pytest's own folder, which another run closes to the account that PostgreSQL runs as.
-    with TemporaryDirectory() as folder, embedded.hold(Path(folder)) as url:
+    with TemporaryDirectory(dir=IN_MEMORY) as folder, embedded.hold(Path(folder)) as url:
         schema.migrate(url)
         yield url
 

@@ -2,11 +2,28 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
+from shutil import disk_usage
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
+import psutil
 import psycopg
+
+ROOM_BYTES_MIN: Final = 6 * 2**30
+
+
+def _with_room(folder: Path) -> str | None:
+    free = min(disk_usage(folder).free, psutil.virtual_memory().available) if folder.is_dir() else 0
+    return str(folder) if free >= ROOM_BYTES_MIN else None
+
+
+IN_MEMORY: Final = _with_room(Path("/dev/shm"))  # noqa: S108  what is made in it has a name that nobody guesses
+"""Where a PostgreSQL of tests is best kept, if there is room (else None): a database is copied there in a tenth.
+
+PostgreSQL syncs there as everywhere.
+"""
 
 TIMEOUT: Final = "-c statement_timeout=2s"
 

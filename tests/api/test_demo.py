@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from tests.api.vast_shape import parsed, seconds_of
+from tests.databases import IN_MEMORY
 from tests.running import free_port
 
 START_SECONDS_MAX = 120
@@ -92,7 +93,7 @@ class Demo:
 def demo() -> Iterator[Demo]:
     """A demo whose first start was interrupted in the middle of the example's traffic."""
     # Not below pytest's own folder, which another run closes to the account that PostgreSQL runs as.
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory(dir=IN_MEMORY) as folder:
         Path(folder).chmod(0o755)
         port = free_port()
         Demo(Path(folder) / "data", port).wait_for("Playing the last day's traffic").stop(signal.SIGINT)

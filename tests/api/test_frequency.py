@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.api.pages import audited, eventually, recorded, spent
+from tests.databases import IN_MEMORY
 from tests.running import running
 from tests.world import World
 
@@ -22,7 +23,7 @@ HOURLY = {"max_view_count": 2, "max_view_duration": {"value": 1, "unit": "hour"}
 @pytest.fixture(scope="module")
 def two_workers() -> Iterator[World]:
     """An admin at work at a service with two web workers."""
-    with TemporaryDirectory() as folder, running(Path(folder) / "data", workers=2) as service:
+    with TemporaryDirectory(dir=IN_MEMORY) as folder, running(Path(folder) / "data", workers=2) as service:
         world = World(service, service.signed_in())
         yield world
         for client in (world.admin, *world.clients):

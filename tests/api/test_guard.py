@@ -18,6 +18,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from api.guard import behind_proxies, guarded
 from infra.rate_limits import RateLimits, SharedCounts
+from tests.databases import IN_MEMORY
 from tests.running import Service, running
 from tests.world import World
 
@@ -39,7 +40,10 @@ def limited() -> Iterator[Service]:
         "LEDGER_TRUSTED_PROXIES": "127.0.0.0/8",
         "LEDGER_CONNECTIONS_MAX": str(CONNECTIONS_MAX),
     }
-    with TemporaryDirectory() as folder, running(Path(folder) / "data", workers=2, settings=settings) as started:
+    with (
+        TemporaryDirectory(dir=IN_MEMORY) as folder,
+        running(Path(folder) / "data", workers=2, settings=settings) as started,
+    ):
         yield started
 
 
