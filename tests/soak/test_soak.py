@@ -37,4 +37,4 @@ def test_the_service_does_what_the_model_says(stage: Stage) -> None:
         error.add_note(f"again with: python -m tests.soak --short --cycles 0 --seed {seed}\n{stage.nodes.logs()}")
         raise
     assert machine.steps > 50
-    assert stage.book.kinds() == {"impression", "view", "click"}
+    assert stage.book.kinds() >= {"impression", "view", "click"}
