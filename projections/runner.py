@@ -26,7 +26,7 @@ from projections.counting import Counting, Span
 
 BATCH_ENTRIES_MAX: Final = 5_000
 POSITION_MAX: Final = 2**62
-RANGE_ENTRIES_MAX: Final = 1_000_000
+RANGE_ENTRIES_MAX: Final = 2_000_000
 """How many are counted at once: as much is lost, and done again, when making a read model anew is interrupted."""
 
 PAUSE_SECONDS: Final = 0.1
