@@ -57,12 +57,11 @@ async def run(url: str, mailing: Mailing) -> None:
                 while await send_one(connection, INSTALLATION, mailing):
                     pass
                 for ledger_id in await installation.ledgers(connection):
-                    while await news.follow(connection, ledger_id):
+                    # However much there is to tell, who waits for a letter about their account gets it first.
+                    while await send_one(connection, ledger_id, mailing) or await news.follow(connection, ledger_id):
                         pass
                     if is_time:
                         await news.look(connection, ledger_id, clock.now())
-                    while await send_one(connection, ledger_id, mailing):
-                        pass
                 looked_at = monotonic() if is_time else looked_at
                 async for _ in listening.notifies(timeout=POLL_SECONDS, stop_after=1):
                     await asyncio.sleep(PAUSE_SECONDS)

@@ -6,7 +6,7 @@ message, which carries the same id however often it has to be sent. Read models 
 sends nothing. It is the log that waits, not the outbox: a subscriber for whom too much waits is read for no further.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -69,10 +69,11 @@ MOVE: Final = """
 PUT: Final = """
     INSERT INTO outbox (
         ledger_id, subscriber, name, position, stream, content, created_at, attempts, due_at, sent_at, error
-    ) VALUES (
-        %(ledger_id)s, %(subscriber)s, %(name)s, %(position)s, %(stream)s, %(content)s, %(now)s, 0, %(now)s,
-        %(sent_at)s, ''
     )
+    SELECT
+        %(ledger_id)s, %(subscriber)s, name, %(position)s, name, content::json, %(now)s, 0, %(now)s,
+        %(sent_at)s::timestamptz, ''
+    FROM unnest(%(names)s::text[], %(contents)s::text[]) AS said (name, content)
     ON CONFLICT (ledger_id, subscriber, name) DO NOTHING
 """
 
@@ -161,11 +162,30 @@ async def put(
     sent: bool = False,
 ) -> bool:
     """Put a message of a stream of its own, as if it was `sent` already if so; False: there is one of this name."""
+    return await put_all(connection, ledger_id, subscriber, {name: content}, position=position, sent=sent) == 1
+
+
+async def put_all(
+    connection: Connection,
+    ledger_id: UUID,
+    subscriber: str,
+    contents: Mapping[str, dict[str, Any] | None],
+    *,
+    position: int = 0,
+    sent: bool = False,
+) -> int:
+    """Put messages by name, each of a stream of its own; return how many there were none of."""
     now = clock.now()
-    parameters = {"ledger_id": ledger_id, "subscriber": subscriber, "name": name, "stream": name, "now": now}
-    parameters |= {"position": position, "sent_at": now if sent else None}
-    parameters["content"] = None if content is None else msgspec.json.encode(content).decode()
-    return bool((await connection.execute(PUT, parameters)).rowcount)
+    parameters = {
+        "ledger_id": ledger_id,
+        "subscriber": subscriber,
+        "names": list(contents),
+        "contents": [None if each is None else msgspec.json.encode(each).decode() for each in contents.values()],
+        "position": position,
+        "now": now,
+        "sent_at": now if sent else None,
+    }
+    return (await connection.execute(PUT, parameters)).rowcount
 
 
 async def due(connection: Connection, ledger_id: UUID, subscriber: str, *, limit: int) -> list[Message]:

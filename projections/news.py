@@ -211,7 +211,6 @@ async def _tell(
     """Put a message for everybody who wants to hear of this and may."""
     about = next(((thing, content[thing]["id"]) for thing in ("campaign", "creative") if thing in content), None)
     owner = about and await advertiser_of(connection, ledger_id, *about)
-    for user_id in await notifications.readers(connection, ledger_id, reason, advertiser_id=owner):
-        name = f"{reason}/{key}/{user_id}"
-        said = {"reason": reason, "user_id": user_id, **content}
-        await outbox.put(connection, ledger_id, SUBSCRIBER, name, said, position=position)
+    readers = await notifications.readers(connection, ledger_id, reason, advertiser_id=owner)
+    letters = {f"{reason}/{key}/{reader}": {"reason": reason, "user_id": reader, **content} for reader in readers}
+    await outbox.put_all(connection, ledger_id, SUBSCRIBER, letters, position=position)
