@@ -64,7 +64,8 @@ async def run(url: str, mailing: Mailing) -> None:
                         await news.look(connection, ledger_id, clock.now())
                 looked_at = monotonic() if is_time else looked_at
                 async for _ in listening.notifies(timeout=POLL_SECONDS, stop_after=1):
-                    await asyncio.sleep(PAUSE_SECONDS)
+                    pass  # as many as have come by now
+                await asyncio.sleep(PAUSE_SECONDS)
 
     await election.lead(url, "mail", work)
 

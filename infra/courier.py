@@ -62,7 +62,8 @@ class Courier:
             while True:
                 self._serve(await webhooks.routes(connection))
                 async for _ in connection.notifies(timeout=POLL_SECONDS, stop_after=1):
-                    await asyncio.sleep(PAUSE_SECONDS)
+                    pass  # as many as have come by now
+                await asyncio.sleep(PAUSE_SECONDS)
         finally:
             self._serve([])
 
