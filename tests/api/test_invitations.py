@@ -10,6 +10,7 @@ import httpx
 import psycopg
 import pytest
 
+from infra.event_log import CHANNEL
 from tests.api.pages import eventually
 from tests.mailbox import kept, text_of, token_in
 from tests.running import Service
@@ -118,6 +119,17 @@ def test_what_opens_nothing(world: World, stranger: httpx.Client) -> None:
     ]
     assert {(answer.status_code, answer.content) for answer in answers} == {(422, answers[0].content)}
     assert [status_of(world, each) for each in made.values()] == ["expired", "withdrawn", "open"]
+
+
+def test_a_letter_does_not_wait_for_every_event(world: World) -> None:
+    """However much is heard at once, one pause follows it, not one for each: that would be 100 seconds here."""
+    ledger_id = world.get("organisation")["id"]
+    with world.service.database() as url, psycopg.connect(url, autocommit=True) as owner:
+        for _ in range(400):
+            owner.execute("SELECT pg_notify(%s, %s)", (CHANNEL, ledger_id))
+    for email in (address(), address()):
+        invited(world, email)
+        assert tokens(world, email)
 
 
 def test_an_invitation_is_sent_again(world: World, stranger: httpx.Client) -> None:
