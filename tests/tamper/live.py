@@ -13,6 +13,7 @@ from tests.writing import owning
 
 READ_MODELS: Final = ("advertisers", "campaigns", "creatives", "slots", "spendings", "deliveries", "histories")
 CHANGED: Final = {
+    "boolean": "NOT coalesce({0}, false)",
     "bigint": "coalesce({0}, 0) + 1000",
     "integer": "coalesce({0}, 0) + 1000",
     "smallint": "coalesce({0}, 0) + 1000",
