@@ -89,6 +89,15 @@ def price_of_click(pricing: Pricing) -> int:
     return pricing.price_micros if pricing.model == "cpc" else 0
 
 
+def prices(pricing: Pricing) -> dict[str, int]:
+    """Return what is set aside for an impression, charged for a click, and charged once, in micros."""
+    return {
+        "impression_micros": price_of_impression(pricing),
+        "click_micros": price_of_click(pricing),
+        "flat_micros": pricing.price_micros if pricing.model == "flat" else 0,
+    }
+
+
 def is_limited(terms: CampaignTerms) -> bool:
     """Tell whether a campaign has any limit, so that its impressions have to be leased before they are promised."""
     limits = (terms.budget_micros, terms.daily_budget_micros, terms.impression_budget, terms.daily_impression_budget)
@@ -97,10 +106,12 @@ def is_limited(terms: CampaignTerms) -> bool:
 
 def on_day(budget: Budget, now: datetime) -> Budget:
     """Return the budget as of a moment: a new day has nothing spent; a clock that steps back opens no old day again."""
-    day = local_date(now, budget.timezone)
-    if day <= budget.day:
-        return budget
-    return structs.replace(budget, day=day, day_spent_micros=0, day_impressions=0)
+    return begin_day(budget, local_date(now, budget.timezone))
+
+
+def begin_day(budget: Budget, day: date) -> Budget:
+    """Return the budget on a day, unless a later one has begun."""
+    return budget if day <= budget.day else structs.replace(budget, day=day, day_spent_micros=0, day_impressions=0)
 
 
 def affords(budget: Budget, charge: Charge) -> bool:
@@ -151,15 +162,17 @@ def opened(campaign_id: UUID, event: CampaignCreated) -> Budget:
         impression_budget=event.impression_budget,
         daily_impression_budget=event.daily_impression_budget,
     )
-    return structs.replace(budget, **_prices(event.pricing))
+    return structs.replace(budget, **prices(event.pricing))
 
 
 def relimited(budget: Budget, event: CampaignChanged, now: datetime) -> Budget:
     """Return the budget after a change; raise BudgetBelowSpent when more than a new limit is spent and held already."""
     named = {name: value for name in _RELIMITED if (value := getattr(event, name)) is not UNSET}
     if event.pricing is not UNSET:
-        named |= _prices(event.pricing)
-    after = structs.replace(on_day(budget, now), **named)
+        named |= prices(event.pricing)
+    if event.timezone is not UNSET:  # of a draft, which has no day behind it
+        named["day"] = date.min
+    after = on_day(structs.replace(budget, **named), now)
     for limit, spent in (
         ("budget_micros", after.spent_micros + after.leased_micros),
         ("daily_budget_micros", after.day_spent_micros + after.leased_micros),
@@ -188,14 +201,6 @@ _RELIMITED: Final = (
     *("currency", "timezone"),
     *("budget_micros", "daily_budget_micros", "impression_budget", "daily_impression_budget"),
 )
-
-
-def _prices(pricing: Pricing) -> dict[str, int]:
-    return {
-        "impression_micros": price_of_impression(pricing),
-        "click_micros": price_of_click(pricing),
-        "flat_micros": pricing.price_micros if pricing.model == "flat" else 0,
-    }
 
 
 def _fits(budget: Budget, charge: Charge) -> int:

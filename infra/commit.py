@@ -235,7 +235,8 @@ async def _hear(
 
 async def _write(connection: Connection, ledger_id: UUID, head: Head, planned: Plan) -> None:
     now = planned.now
-    if planned.entries:
+    if planned.entries or planned.books.changed:
+        # Also what only leases may have begun a new day, before which nothing can be recorded any more.
         commands = [n for n, each in enumerate(planned.entries, 1) if not isinstance(each.event, _TRAFFIC)]
         moved = {
             "ledger_id": ledger_id,
@@ -243,10 +244,11 @@ async def _write(connection: Connection, ledger_id: UUID, head: Head, planned: P
             "command_position": head.position + commands[-1] if commands else head.command_position,
             "recorded_at": now,
         }
+        await connection.execute(event_log.MOVE_HEAD, moved)
+    if planned.entries:
         await connection.execute(
             event_log.INSERT_EVENTS, event_log.insert_parameters(ledger_id, head.position, planned.entries)
         )
-        await connection.execute(event_log.MOVE_HEAD, moved)
         await connection.execute("SELECT pg_notify(%s, %s)", (event_log.CHANNEL, str(ledger_id)))
     if planned.books.changed:
         rows = msgspec.json.encode(list(planned.books.changed.values())).decode()

@@ -72,7 +72,7 @@ VALUE: Final = "conversion_micros"
 INVALID: Final = 16
 """How far the numbers of invalid deliveries are from those of valid ones."""
 
-NO_DAY: Final = "0001-01-01"
+NOTHING: Final[Mapping[str, Any]] = {**dict.fromkeys(TOTALS + TODAY, 0), "day": "0001-01-01"}
 IMPRESSIONS_PER_CPM: Final = 1_000
 
 BUCKETS: Final = 64
@@ -267,8 +267,7 @@ class Recount:
             self.campaigns[campaign_id] = {
                 **new,
                 "created_at": said["recorded_at"],
-                **dict.fromkeys(TOTALS + TODAY, 0),
-                "day": NO_DAY,
+                **NOTHING,
             }
         campaign = self.campaigns[campaign_id]
         campaign.update({name: event[name] for name in TERMS if name in event}, position=position)
@@ -301,7 +300,7 @@ class Recount:
             return
         if billed:
             self._check_price(position, campaign, event)
-            self._draw(position, event)
+            self._draw(position, said, kind)
         self._count(campaign, said["recorded_at"], 0 if _is_invalid(event) else kind, billed=billed, spent=spent)
         campaign["position"] = position
         if billed:
@@ -322,19 +321,21 @@ class Recount:
         advertiser_id = said["stream"].removeprefix("advertiser-")
         if type(event["amount_micros"]) is not int or event["amount_micros"] <= 0:
             self._report.wrong("money", f"{event['amount_micros']!r} is no amount", position)
-        fresh = {"currency": event["currency"], "budget_micros": 0, "spent_micros": 0}
+        fresh = {"currency": event["currency"], "timezone": "UTC", "budget_micros": 0, **NOTHING}
         funds = self.funds.setdefault(advertiser_id, fresh)
         funds["budget_micros"] += event["amount_micros"] * (1 if event["type"] == "funds_deposited" else -1)
         if funds["currency"] != event["currency"]:
             self._report.wrong("money", f"the funds of advertiser {advertiser_id} change their currency", position)
         self._check_funds(position, advertiser_id)
 
-    def _draw(self, position: int, event: dict[str, Any]) -> None:
+    def _draw(self, position: int, said: dict[str, Any], kind: int) -> None:
+        event = said["event"]
         funds = self.funds.get(event["advertiser_id"])
-        if funds is None or not event["price_micros"]:
+        if funds is None:
             return
-        funds["spent_micros"] += event["price_micros"]
-        if funds["currency"] != event["currency"]:
+        if funds["currency"] == event["currency"]:
+            self._count(funds, said["recorded_at"], kind, billed=True, spent=event["price_micros"])
+        elif event["price_micros"]:
             self._report.wrong("money", "it is billed to funds in another currency", position)
         self._check_funds(position, event["advertiser_id"])
 

@@ -4,8 +4,9 @@ columns       what stands beside an entry for indexing is what the entry says
 read models   every row is the one that the log leads to, up to where its projection stands
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
+from itertools import chain
 from typing import Any, Final
 from uuid import UUID
 
@@ -14,7 +15,9 @@ from msgspec import Struct
 from psycopg.rows import DictRow
 from sqlalchemy import Table, select
 
+from domain.budget import Budget, begin_day, leased, prices
 from domain.merkle import HASH_BYTES, TILE_HASHES
+from domain.values import Pricing
 from infra import tiles, tree
 from infra.composed import composed
 from infra.database import Connection
@@ -30,13 +33,6 @@ from projections.rows import subject_of
 from projections.statements import THINGS
 
 PAGE_ENTRIES: Final = 64 * TILE_HASHES
-# A column of the writer's budgets, and the count that it must equal.
-BUDGET_COLUMNS: Final[Mapping[str, str]] = {
-    **{name: name for name in ("timezone", "currency", "spent_micros", "budget_micros", "daily_budget_micros")},
-    **{name: name for name in ("impression_budget", "daily_impression_budget")},
-    "impressions": "billed_impressions",
-}
-FUNDS_COLUMNS: Final[Mapping[str, str]] = {name: name for name in ("currency", "budget_micros", "spent_micros")}
 
 _READ_PAGE: Final = """
     SELECT position, stream_id, version, type, recorded_at, entry::text AS entry FROM events
@@ -45,6 +41,10 @@ _READ_PAGE: Final = """
 
 _READ_NOTES: Final = """
     SELECT size, note FROM log_checkpoints WHERE ledger_id = %s AND size > %s AND size <= %s ORDER BY size
+"""
+
+_READ_LEASES: Final = """
+    SELECT campaign_id, sum(impressions)::bigint AS impressions FROM leases WHERE ledger_id = %s GROUP BY campaign_id
 """
 
 _READ_DELIVERIES: Final = f"""
@@ -264,27 +264,38 @@ class _Inspection:
         self._recount.check_requests(said)
 
     async def _compare_budgets(self) -> None:
+        """Compare what the writer believes of budgets; what is leased has to be what workers hold."""
         rows = await self._rows("SELECT * FROM budgets WHERE ledger_id = %s")
-        campaigns = {str(row["budget_id"]): row for row in rows if row["advertiser_id"] is not None}
-        funds = {str(row["budget_id"]): row for row in rows if row["advertiser_id"] is None}
-        self._compare_columns(campaigns, self._recount.campaigns, BUDGET_COLUMNS)
-        self._compare_columns(funds, self._recount.funds, FUNDS_COLUMNS)
+        leases = {row["campaign_id"]: row["impressions"] for row in await self._rows(_READ_LEASES)}
+        said = {row["budget_id"]: msgspec.convert(row, Budget) for row in rows}
+        right = dict(self._counted())
+        held: dict[tuple[UUID | None, str], list[Budget]] = {}
+        for budget in [each for each in right.values() if each.advertiser_id is not None]:
+            impressions = leases.get(budget.budget_id, 0)
+            right[budget.budget_id] = leased(budget, impressions, impressions * budget.impression_micros)
+            held.setdefault((budget.advertiser_id, budget.currency), []).append(right[budget.budget_id])
+        for funds in [each for each in right.values() if each.advertiser_id is None]:
+            drawn = held.get((funds.budget_id, funds.currency), [])
+            impressions = sum(each.leased_impressions for each in drawn)
+            right[funds.budget_id] = leased(funds, impressions, sum(each.leased_micros for each in drawn))
+        for budget_id in said.keys() & right.keys():
+            # A lease may have begun a day on which nothing was delivered yet.
+            day = max(said[budget_id].day, right[budget_id].day)
+            said[budget_id], right[budget_id] = begin_day(said[budget_id], day), begin_day(right[budget_id], day)
+        self._compare("budget", said, right)
 
-    def _compare_columns(
-        self,
-        stored: Mapping[str, Mapping[str, Any]],
-        rights: Mapping[str, Mapping[str, Any]],
-        columns: Mapping[str, str],
-    ) -> None:
-        for budget_id in sorted(stored.keys() | rights.keys()):
-            self._report.checked["read models"] += 1
-            row, right = stored.get(budget_id, {}), rights.get(budget_id, {})
-            for column, name in columns.items():
-                if row.get(column) != right.get(name):
-                    detail = (
-                        f"{column} of the budget {budget_id}: {row.get(column)!r} is said, {right.get(name)!r} right"
-                    )
-                    self._report.wrong("read models", detail, right.get("position"))
+    def _counted(self) -> Iterator[tuple[UUID, Budget]]:
+        """Return the budgets that the entries lead to, with nothing leased."""
+        for budget_id, counts in chain(self._recount.campaigns.items(), self._recount.funds.items()):
+            billed = {"impressions": counts["billed_impressions"], "day_impressions": counts["day_billed_impressions"]}
+            named = {name: counts[name] for name in Budget.__struct_fields__ if name in counts}
+            try:
+                priced = prices(msgspec.convert(counts["pricing"], Pricing)) if "pricing" in counts else {}
+                budget = msgspec.convert({"budget_id": budget_id} | named | billed | priced, Budget)
+            except msgspec.ValidationError as error:
+                self._report.wrong("read models", f"its budget cannot be told: {error}", counts.get("position"))
+            else:
+                yield budget.budget_id, budget
 
 
 def _as_said(row: Struct | None) -> dict[str, Any]:

@@ -28,9 +28,10 @@ from domain.events import (
     RequestTally,
     SlotCreated,
 )
+from domain.leasing import Want
 from domain.values import Pricing
 from infra import mirror, tree
-from infra.batch import Request
+from infra.batch import Leasing, Request
 from infra.commit import commit
 from infra.database import Connection, connect
 from infra.event_log import create_ledger, read_head
@@ -131,6 +132,15 @@ async def more(connection: Connection, count: int, shown: Ticket = UNKNOWN) -> N
     tickets = [structs.replace(shown, decision_id=uuid4()) for _ in range(count)]
     deliveries = [Delivery(kind="impression", ticket=ticket, occurred_at=now) for ticket in tickets]
     await commit(connection, LEDGER, [recording(LEDGER, *deliveries)], at(now))
+
+
+async def begin_day(connection: Connection) -> list[UUID]:
+    """Let a worker lease what campaigns with a daily limit have left, days later; return those of which it got some."""
+    cursor = await connection.execute("SELECT budget_id FROM budgets WHERE daily_budget_micros IS NOT NULL")
+    wants = tuple(Want(campaign_id=row["budget_id"], impressions=1) for row in await cursor.fetchall())
+    leasing = Leasing(ledger_id=LEDGER, worker=1, wants=wants, hold_seconds=60)
+    planned = await commit(connection, LEDGER, [leasing], at(BEGAN + timedelta(days=3)))
+    return [campaign_id for (_, campaign_id), impressions in planned.leases.items() if impressions]
 
 
 async def project(connection: Connection) -> None:

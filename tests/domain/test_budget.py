@@ -249,6 +249,14 @@ def test_a_budget_follows_the_draft() -> None:
     assert (budget.timezone, budget.impression_micros, budget.click_micros) == ("Asia/Shanghai", 0, 5)
 
 
+def test_a_draft_begins_its_day_where_it_moves() -> None:
+    """A draft that moves west is not ahead of its days there, so that two of them would share one day's limit."""
+    evening = datetime(2026, 3, 10, 20, tzinfo=UTC)
+    budget = relimited(FRESH, CampaignChanged(timezone="Asia/Shanghai"), evening)
+    assert budget.day == date(2026, 3, 11)
+    assert relimited(budget, CampaignChanged(timezone="America/New_York"), evening).day == date(2026, 3, 10)
+
+
 Step = tuple[str, Any]
 _deliveries: Final = st.tuples(kinds, st.integers(1, 30), st.sampled_from(["", "", "", "late", "test"]))
 _step: Final[st.SearchStrategy[Step]] = evenly(

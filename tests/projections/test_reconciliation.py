@@ -63,6 +63,24 @@ async def test_what_cannot_be_read_is_said(connection: Connection, evening_url: 
     assert "the projection history could not apply it" in details
 
 
+async def test_a_lease_is_no_fault(connection: Connection) -> None:
+    """What a worker holds is set aside of a budget, and may have begun a day on which nothing is delivered yet."""
+    (campaign_id,) = await evening.begin_day(connection)
+    assert (await evening.inspected_live(connection)).findings == []
+    await connection.execute("UPDATE leases SET impressions = impressions - 1")
+    details = " ".join(finding.detail for finding in (await evening.inspected_live(connection)).findings)
+    assert f"budget {campaign_id}: the leased_impressions" in details
+
+
+async def test_a_campaign_that_makes_no_sense_is_said(connection: Connection, evening_url: str) -> None:
+    """A budget that the entries do not tell is a finding, and no reason to end there."""
+    async with owning(evening_url) as owner:
+        priced = "jsonb_set(entry::jsonb, '{event,pricing,model}', '\"barter\"')::json"
+        await meddle(owner, f"UPDATE events SET entry = {priced} WHERE type = 'campaign_created'")
+    details = " ".join(finding.detail for finding in (await evening.inspected_live(connection)).findings)
+    assert "its budget cannot be told" in details
+
+
 async def test_requests_that_nobody_made_are_found(connection: Connection, evening_url: str) -> None:
     """What slots asked for is counted again from the entries, and compared hour by hour and country by country."""
     async with owning(evening_url) as owner:
