@@ -12,7 +12,7 @@ from msgspec import Struct, structs
 from api import lists, problems
 from api.access import Caller, caller_of, may_manage, may_see, may_spend, reads_contacts
 from api.beacons import CONVERSION_PATH
-from api.lists import Moment
+from api.lists import Reader
 from api.services import Services
 from domain.advertiser import ADVERTISER, ChangeAdvertiser, CreateAdvertiser, DepositFunds, WithdrawFunds
 from domain.errors import NotFound
@@ -43,29 +43,22 @@ class AdvertiserController(Controller):
     async def browse(
         self,
         request: Request[Any, Any, Any],
-        ledger_id: NamedDependency[UUID],
+        reader: NamedDependency[Reader],
         page: NamedDependency[Listing],
-        services: NamedDependency[Services],
-        as_of: NamedDependency[Moment | None],
         status: Annotated[Availability | None, QueryParameter(description="Only those with this status.")] = None,
         name: lists.Name = None,
     ) -> Page[AdvertiserRow]:
         """List advertisers; how people are reached is encrypted for whoever may not read it."""
-        found = await lists.browse(services, ledger_id, READ_MODEL, page, as_of, status=status, name=name)
-        return structs.replace(found, items=await _shown(services, caller_of(request), found.items))
+        found = await reader.browse(READ_MODEL, page, status=status, name=name)
+        return structs.replace(found, items=await _shown(reader.services, caller_of(request), found.items))
 
     @get("/{advertiser_id:uuid}", operation_id="get_advertiser", guards=[may_see], responses=problems.LISTING_OF_ONE)
     async def show(
-        self,
-        request: Request[Any, Any, Any],
-        advertiser_id: FromPath[UUID],
-        ledger_id: NamedDependency[UUID],
-        services: NamedDependency[Services],
-        as_of: NamedDependency[Moment | None],
+        self, request: Request[Any, Any, Any], advertiser_id: FromPath[UUID], reader: NamedDependency[Reader]
     ) -> Response[AdvertiserRow]:
         """Show an advertiser; how people are reached is encrypted for whoever may not read it."""
-        answer = await lists.show(services, ledger_id, READ_MODEL, advertiser_id, as_of)
-        (answer.content,) = await _shown(services, caller_of(request), [answer.content])
+        answer = await reader.show(READ_MODEL, advertiser_id)
+        (answer.content,) = await _shown(reader.services, caller_of(request), [answer.content])
         return answer
 
     @post(operation_id="create_advertiser", guards=[may_manage], responses=problems.CREATING)
@@ -149,7 +142,7 @@ class AdvertiserController(Controller):
 
         They add `decision_id`, which the page that a click leads to is told as the `click_id_parameter`.
         """
-        await lists.show(services, ledger_id, READ_MODEL, advertiser_id, None)
+        await Reader(services, ledger_id, as_of=None).show(READ_MODEL, advertiser_id)
         base_url = services.settings.public_url or str(request.base_url).rstrip("/")
         token = services.ledgers.of(ledger_id).beacon_tokens.sign_advertiser(advertiser_id)
         return ConversionUrl(conversion_url=f"{base_url}{CONVERSION_PATH}{token}")

@@ -145,6 +145,7 @@ def create_app(configured: Settings | None = None) -> Litestar:
             "asked_if": Provide(asked_if),
             "page": Provide(lists.listing, sync_to_thread=False),
             "as_of": Provide(lists.as_of, sync_to_thread=False),
+            "reader": Provide(lists.reader, sync_to_thread=False),
         },
         exception_handlers=audited.EXCEPTION_HANDLERS,
         openapi_config=documentation.configuration(ASSETS_PATH),

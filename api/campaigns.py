@@ -11,7 +11,7 @@ from msgspec import UNSET, UnsetType, structs
 
 from api import lists, problems
 from api.access import may_change, may_draft, may_manage, may_see
-from api.lists import Moment
+from api.lists import Reader
 from api.services import Services
 from domain.campaign import (
     CAMPAIGN,
@@ -53,29 +53,19 @@ class CampaignController(Controller):
     @get(operation_id="list_campaigns", guards=[may_see], responses=problems.LISTING)
     async def browse(
         self,
-        ledger_id: NamedDependency[UUID],
+        reader: NamedDependency[Reader],
         page: NamedDependency[Listing],
-        services: NamedDependency[Services],
-        as_of: NamedDependency[Moment | None],
         status: Annotated[Status | None, QueryParameter(description="Only those with this status.")] = None,
         advertiser_id: Annotated[UUID | None, QueryParameter(description="Only those of this advertiser.")] = None,
         name: lists.Name = None,
     ) -> Page[CampaignRow]:
         """List campaigns."""
-        return await lists.browse(
-            services, ledger_id, READ_MODEL, page, as_of, status=status, advertiser_id=advertiser_id, name=name
-        )
+        return await reader.browse(READ_MODEL, page, status=status, advertiser_id=advertiser_id, name=name)
 
     @get("/{campaign_id:uuid}", operation_id="get_campaign", guards=[may_see], responses=problems.LISTING_OF_ONE)
-    async def show(
-        self,
-        campaign_id: FromPath[UUID],
-        ledger_id: NamedDependency[UUID],
-        services: NamedDependency[Services],
-        as_of: NamedDependency[Moment | None],
-    ) -> Response[CampaignRow]:
+    async def show(self, campaign_id: FromPath[UUID], reader: NamedDependency[Reader]) -> Response[CampaignRow]:
         """Show a campaign."""
-        return await lists.show(services, ledger_id, READ_MODEL, campaign_id, as_of)
+        return await reader.show(READ_MODEL, campaign_id)
 
     @post(operation_id="create_campaign", guards=[may_draft], responses=problems.CREATING)
     async def create(
@@ -160,14 +150,13 @@ class CampaignController(Controller):
     async def read_history(
         self,
         campaign_id: FromPath[UUID],
-        ledger_id: NamedDependency[UUID],
-        services: NamedDependency[Services],
-        as_of: NamedDependency[Moment | None],
+        reader: NamedDependency[Reader],
         limit: lists.Limit = LIMIT_DEFAULT,
         cursor: lists.Cursor = None,
     ) -> Page[HistoryEvent]:
         """Show what happened to a campaign, who did it and when, oldest first, with what the fields were before."""
-        async with services.log.pool.connection() as connection:
+        ledger_id, as_of = reader.ledger_id, reader.as_of
+        async with reader.services.log.pool.connection() as connection:
             until = None if as_of is None else (await standing(connection, ledger_id, as_of)).position
             await wait_for_commands(connection, ledger_id, history.PROJECTION.name)
             return await history.read(connection, ledger_id, campaign_id, cursor=cursor, limit=limit, until=until)

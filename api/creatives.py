@@ -9,7 +9,7 @@ from litestar.params import FromPath, QueryParameter, RequestBody
 
 from api import lists, problems
 from api.access import may_draft, may_manage, may_review, may_see
-from api.lists import Moment
+from api.lists import Reader
 from api.problems import NotAnImage
 from api.services import Services
 from domain.creative import (
@@ -46,10 +46,8 @@ class CreativeController(Controller):
     @get(operation_id="list_creatives", guards=[may_see], responses=problems.LISTING)
     async def browse(
         self,
-        ledger_id: NamedDependency[UUID],
+        reader: NamedDependency[Reader],
         page: NamedDependency[Listing],
-        services: NamedDependency[Services],
-        as_of: NamedDependency[Moment | None],
         status: Annotated[CreativeStatus | None, QueryParameter(description="Only those with this status.")] = None,
         review: Annotated[Review | None, QueryParameter(description="Only those whose review stands so.")] = None,
         campaign_id: Annotated[UUID | None, QueryParameter(description="Only those of this campaign.")] = None,
@@ -57,18 +55,12 @@ class CreativeController(Controller):
     ) -> Page[CreativeRow]:
         """List creatives."""
         filters = {"status": status, "review": review, "campaign_id": campaign_id, "name": name}
-        return await lists.browse(services, ledger_id, READ_MODEL, page, as_of, **filters)
+        return await reader.browse(READ_MODEL, page, **filters)
 
     @get("/{creative_id:uuid}", operation_id="get_creative", guards=[may_see], responses=problems.LISTING_OF_ONE)
-    async def show(
-        self,
-        creative_id: FromPath[UUID],
-        ledger_id: NamedDependency[UUID],
-        services: NamedDependency[Services],
-        as_of: NamedDependency[Moment | None],
-    ) -> Response[CreativeRow]:
+    async def show(self, creative_id: FromPath[UUID], reader: NamedDependency[Reader]) -> Response[CreativeRow]:
         """Show a creative."""
-        return await lists.show(services, ledger_id, READ_MODEL, creative_id, as_of)
+        return await reader.show(READ_MODEL, creative_id)
 
     @post(operation_id="create_creative", guards=[may_draft], responses=problems.CREATING)
     async def create(

@@ -3,12 +3,13 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, NamedTuple, TypeVar
 from uuid import UUID
 
 import msgspec
 import psycopg
 from litestar import Request, Response
+from litestar.di import NamedDependency
 from litestar.openapi.spec import Example
 from litestar.params import QueryParameter
 from msgspec import Meta, Struct
@@ -87,16 +88,62 @@ def listing(
     return Listing(limit=limit, cursor=cursor, sort=sort, advertisers=caller_of(request).advertisers)
 
 
-async def browse(
-    services: Services, ledger_id: UUID, model: ReadModel[R], page: Listing, as_of: Moment | None, **filters: object
-) -> Page[R]:
-    """Return a page of a read model as of a moment, or of one that holds every command that was answered."""
-    if as_of is not None:
-        async with replayed(services, ledger_id, model.projection, as_of) as (connection, _):
-            return await read_page(connection, ledger_id, model, page, **filters)
-    async with services.log.pool.connection() as connection:
-        await wait_for_commands(connection, ledger_id, model.projection)
-        return await read_page(connection, ledger_id, model, page, **filters)
+class Reader(NamedTuple):
+    """Reads a ledger's read models as of a moment, or, without one, when they hold every command that was answered."""
+
+    services: Services
+    ledger_id: UUID
+    as_of: Moment | None
+
+    async def browse(self, model: ReadModel[R], page: Listing, **filters: object) -> Page[R]:
+        """Return a page of a read model; raise BeyondHead, BadCursor or BadSort."""
+        async with self._standing(model.projection) as connection:
+            return await read_page(connection, self.ledger_id, model, page, **filters)
+
+    async def show(self, model: ReadModel[R], thing_id: UUID) -> Response[R]:
+        """Return one row, with its version as ETag; raise BeyondHead or NotFound."""
+        async with self.services.log.pool.connection() as connection:
+            if self.as_of is None:
+                await wait_for_commands(connection, self.ledger_id, model.projection)
+                row = await model.read(connection, self.ledger_id, thing_id)
+            else:
+                standing = await replay.standing(connection, self.ledger_id, self.as_of)
+                row = await replay.read_one(connection, model, self.ledger_id, thing_id, standing.position)
+        if row is None:
+            raise NotFound(model.thing, thing_id)
+        return Response(row, headers={"ETag": f'"{getattr(row, "version", 0)}"'})
+
+    @asynccontextmanager
+    async def replayed(
+        self, projection: str, as_of: Moment, *, beside: Sequence[str] = ()
+    ) -> AsyncIterator[tuple[Connection, Standing]]:
+        """Yield a connection on which read models stand as of a moment, and that moment; raise BeyondHead."""
+        async with self.services.log.pool.connection() as connection:
+            standing = await replay.standing(connection, self.ledger_id, as_of)
+        others = [named(name) for name in beside]
+        async with replay.replayed(
+            self.services.database_url, named(projection), self.ledger_id, standing.position, beside=others
+        ) as connection:
+            yield connection, standing
+
+    @asynccontextmanager
+    async def _standing(self, projection: str) -> AsyncIterator[Connection]:
+        if self.as_of is not None:
+            async with self.replayed(projection, self.as_of) as (connection, _):
+                yield connection
+            return
+        async with self.services.log.pool.connection() as connection:
+            await wait_for_commands(connection, self.ledger_id, projection)
+            yield connection
+
+
+def reader(
+    services: NamedDependency[Services],
+    ledger_id: NamedDependency[UUID],
+    as_of: NamedDependency[Moment | None],
+) -> Reader:
+    """Return what reads the ledger of whoever asks."""
+    return Reader(services, ledger_id, as_of)
 
 
 async def read_page(
@@ -108,36 +155,6 @@ async def read_page(
     except psycopg.DataError as error:
         # Filters have been checked, so it is a cursor of somebody's own making, with a value that is none of the field.
         raise BadCursor("The cursor is not one that this list handed out.", pointer="/cursor") from error
-
-
-@asynccontextmanager
-async def replayed(
-    services: Services, ledger_id: UUID, projection: str, as_of: Moment, *, beside: Sequence[str] = ()
-) -> AsyncIterator[tuple[Connection, Standing]]:
-    """Yield a connection on which read models stand as of a moment, and that moment; raise BeyondHead."""
-    async with services.log.pool.connection() as connection:
-        standing = await replay.standing(connection, ledger_id, as_of)
-    others = [named(name) for name in beside]
-    async with replay.replayed(
-        services.database_url, named(projection), ledger_id, standing.position, beside=others
-    ) as connection:
-        yield connection, standing
-
-
-async def show(
-    services: Services, ledger_id: UUID, model: ReadModel[R], thing_id: UUID, as_of: Moment | None
-) -> Response[R]:
-    """Return one row as of a moment, or of a read model that holds every command answered; its version as ETag."""
-    async with services.log.pool.connection() as connection:
-        if as_of is None:
-            await wait_for_commands(connection, ledger_id, model.projection)
-            row = await model.read(connection, ledger_id, thing_id)
-        else:
-            standing = await replay.standing(connection, ledger_id, as_of)
-            row = await replay.read_one(connection, model, ledger_id, thing_id, standing.position)
-    if row is None:
-        raise NotFound(model.thing, thing_id)
-    return Response(row, headers={"ETag": f'"{getattr(row, "version", 0)}"'})
 
 
 def receipt(answer: Receipt, *, created: bool = False) -> Response[Receipt]:

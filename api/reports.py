@@ -19,9 +19,8 @@ from msgspec import Meta, Struct, structs
 from api import lists, problems
 from api.access import caller_of, may_see
 from api.audited import record_export
-from api.lists import Limit, Moment
+from api.lists import Limit, Reader
 from api.problems import Malformed
-from api.services import Services
 from domain.errors import NotAllowed
 from infra import clock, leasing
 from infra.database import Connection
@@ -106,10 +105,8 @@ class ReportController(Controller):
     @get("/budgets", operation_id="report_budgets", guards=[may_see], responses=problems.LISTING)
     async def report_budgets(
         self,
-        ledger_id: NamedDependency[UUID],
+        reader: NamedDependency[Reader],
         page: NamedDependency[Listing],
-        services: NamedDependency[Services],
-        as_of: NamedDependency[Moment | None],
         advertiser_id: OfAdvertiser = None,
         campaign_id: OfCampaign = None,
     ) -> BudgetReports:
@@ -117,13 +114,14 @@ class ReportController(Controller):
 
         As of a moment, `today` is the day of that moment; `held` and `leased` are null, for the log does not say.
         """
+        ledger_id, as_of = reader.ledger_id, reader.as_of
         filters = {"advertiser_id": advertiser_id, "campaign_id": campaign_id}
-        async with _standing(services, ledger_id, budgets.PROJECTION.name, as_of) as (connection, now):
+        async with _standing(reader, budgets.PROJECTION.name) as (connection, now):
             position = await status.read_position(connection, ledger_id, budgets.PROJECTION.name)
             rows = await lists.read_page(connection, ledger_id, budgets.READ_MODEL, page, **filters)
             campaigns = [row.campaign_id for row in rows.items]
             leased = {} if as_of is not None else await leasing.leased_impressions(connection, ledger_id, campaigns)
-        held = services.ledgers.of(ledger_id).serving.holds.held
+        held = reader.services.ledgers.of(ledger_id).serving.holds.held
         items = [
             budgets.report(row, now=now)
             if as_of is not None
@@ -142,9 +140,7 @@ class ReportController(Controller):
     async def report_delivery(
         self,
         request: Request[Any, Any, Any],
-        ledger_id: NamedDependency[UUID],
-        services: NamedDependency[Services],
-        as_of: NamedDependency[Moment | None],
+        reader: NamedDependency[Reader],
         group_by: GroupBy = "campaign",
         since: Since = None,
         until: Until = None,
@@ -176,9 +172,9 @@ class ReportController(Controller):
             raise NotAllowed("What slots earn is not for advertisers.")
         offset = _offset(cursor)
         read = [delivery.PROJECTION.name, *([requests.PROJECTION.name] if has_requests(query) else [])]
-        async with _standing(services, ledger_id, read[0], as_of, beside=read[1:]) as (connection, _):
-            position = min([await status.read_position(connection, ledger_id, name) for name in read])
-            lines = await read_report(connection, ledger_id, query, limit=limit + 1, offset=offset)
+        async with _standing(reader, read[0], beside=read[1:]) as (connection, _):
+            position = min([await status.read_position(connection, reader.ledger_id, name) for name in read])
+            lines = await read_report(connection, reader.ledger_id, query, limit=limit + 1, offset=offset)
         following = str(offset + limit) if len(lines) > limit else None
         if report_format == "csv":
             await record_export(request, "report")
@@ -188,16 +184,16 @@ class ReportController(Controller):
 
 @asynccontextmanager
 async def _standing(
-    services: Services, ledger_id: UUID, projection: str, as_of: Moment | None, *, beside: Sequence[str] = ()
+    reader: Reader, projection: str, *, beside: Sequence[str] = ()
 ) -> AsyncIterator[tuple[Connection, datetime]]:
     """Yield a connection on which read models stand still, as of a moment or as it is now; and that time."""
-    if as_of is not None:
-        async with lists.replayed(services, ledger_id, projection, as_of, beside=beside) as (connection, standing):
+    if reader.as_of is not None:
+        async with reader.replayed(projection, reader.as_of, beside=beside) as (connection, standing):
             yield connection, standing.at
         return
-    async with services.log.pool.connection() as connection:
+    async with reader.services.log.pool.connection() as connection:
         if projection != delivery.PROJECTION.name:  # commands change nothing in what was delivered
-            await status.wait_for_commands(connection, ledger_id, projection)
+            await status.wait_for_commands(connection, reader.ledger_id, projection)
         async with connection.transaction():
             await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             yield connection, clock.now()

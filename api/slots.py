@@ -10,7 +10,7 @@ from msgspec import Struct, structs
 
 from api import lists, problems
 from api.access import may_manage, may_read
-from api.lists import Moment
+from api.lists import Reader
 from api.services import Services
 from domain.slot import SLOT, ChangeSlot, CreateSlot, IssueSlotKey, RevokeSlotKey, SlotCommand
 from domain.terms import Availability
@@ -37,26 +37,18 @@ class SlotController(Controller):
     @get(operation_id="list_slots", guards=[may_read], responses=problems.LISTING)
     async def browse(
         self,
-        ledger_id: NamedDependency[UUID],
+        reader: NamedDependency[Reader],
         page: NamedDependency[Listing],
-        services: NamedDependency[Services],
-        as_of: NamedDependency[Moment | None],
         status: Annotated[Availability | None, QueryParameter(description="Only those with this status.")] = None,
         name: lists.Name = None,
     ) -> Page[SlotRow]:
         """List slots."""
-        return await lists.browse(services, ledger_id, READ_MODEL, page, as_of, status=status, name=name)
+        return await reader.browse(READ_MODEL, page, status=status, name=name)
 
     @get("/{slot_id:uuid}", operation_id="get_slot", guards=[may_read], responses=problems.LISTING_OF_ONE)
-    async def show(
-        self,
-        slot_id: FromPath[UUID],
-        ledger_id: NamedDependency[UUID],
-        services: NamedDependency[Services],
-        as_of: NamedDependency[Moment | None],
-    ) -> Response[SlotRow]:
+    async def show(self, slot_id: FromPath[UUID], reader: NamedDependency[Reader]) -> Response[SlotRow]:
         """Show a slot."""
-        return await lists.show(services, ledger_id, READ_MODEL, slot_id, as_of)
+        return await reader.show(READ_MODEL, slot_id)
 
     @post(operation_id="create_slot", guards=[may_manage], responses=problems.CREATING)
     async def create(
