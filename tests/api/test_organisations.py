@@ -29,6 +29,18 @@ OF_A_PERSON: Final = frozenset({"end_session", "remove_link"})
 """What is somebody's own, whatever organisation they are signed in to."""
 
 
+OF_THE_LEDGER: Final = "ledger_id = %(ledger_id)s"
+OWNED: Final = {
+    "ledgers": OF_THE_LEDGER,
+    "members": OF_THE_LEDGER,
+    "api_keys": OF_THE_LEDGER,
+    "invitations": OF_THE_LEDGER,
+    "subject_keys": OF_THE_LEDGER,
+    "events": f"{OF_THE_LEDGER} AND entry::jsonb ->> 'actor' LIKE 'user:%%'",
+}
+"""Where it stands what an organisation owns, but for what the service itself adds."""
+
+
 def founded(service: Service, **fields: Any) -> tuple[httpx.Client, dict[str, Any], dict[str, Any]]:
     """Let the first admin begin an organisation, and return a client that is signed in to it, it and the tokens."""
     founder = service.signed_in()
@@ -39,6 +51,18 @@ def founded(service: Service, **fields: Any) -> tuple[httpx.Client, dict[str, An
     tokens = switched(service, signed_in(service)["refresh_token"], made.json()["id"])
     client = service.client(headers={"Authorization": f"Bearer {tokens['access_token']}"})
     return client, made.json(), tokens
+
+
+def operating(service: Service) -> httpx.Client:
+    """Return a client of a new operator of the installation."""
+    email = f"{uuid4().hex}@example.com"
+
+    async def add() -> None:
+        async with await connect(service.environment["LEDGER_DATABASE_URL"]) as connection:
+            await users.create(connection, INSTALLATION, email=email, password=PASSWORD, role="operator")
+
+    asyncio.run(add())
+    return service.signed_in(email, PASSWORD)
 
 
 def signed_in(service: Service) -> dict[str, Any]:
@@ -303,6 +327,50 @@ def test_nothing_of_one_organisation_is_there_for_another(
         assert not [name for name, thing in things.items() if thing in answer.text]
 
 
+@pytest.mark.usefixtures("things")
+def test_what_is_done_next_door_changes_nothing_here(
+    service: Service, operations: dict[str, tuple[str, str, Any]], admin: httpx.Client
+) -> None:
+    """Whatever an admin of the neighbour does that names nothing in its path, nothing of the first one is different."""
+    founder, _, _ = founded(service)
+    here = admin.get("/api/v1/organisation").json()["id"]
+    before = asyncio.run(_standing(service, here))
+    assert {*before} == {*OWNED}
+    doing = {name: said for name, said in operations.items() if said[0] != "GET" and "{" not in said[1]}
+    assert len(doing) > 25
+    done = set()
+    # A policy of the organisation keeps out who has no second factor, so it is the last.
+    for operation in sorted(doing, key=lambda name: (name == "set_second_factor_policy", name)):
+        method, path, body = doing[operation]
+        email = f"{uuid4().hex}@example.com"
+        person = {"email": email, "password": PASSWORD, "role": "admin"}
+        founder.post("/api/v1/users", json=person).raise_for_status()
+        client = service.signed_in(email, PASSWORD)
+        answer = client.request(method, path, json=body)
+        client.close()
+        assert answer.status_code < 500, (operation, answer.text)
+        done |= {operation} if answer.is_success else set()
+    founder.close()
+    assert {"create_advertiser", "create_slot", "create_user", "set_policy", "set_second_factor_policy"} <= done
+    assert asyncio.run(_standing(service, here)) == before
+
+
+async def _standing(service: Service, ledger_id: str) -> dict[str, str | None]:
+    """Return a hash of what each table has of an organisation, and of what commands added to its log."""
+    async with await connect(service.environment["LEDGER_DATABASE_URL"]) as connection:
+        found = {}
+        for table, kept in OWNED.items():
+            rows = f"SELECT {table}::text AS said FROM {table} WHERE {kept}"
+            cursor = await connection.execute(
+                f"SELECT md5(string_agg(said, ',' ORDER BY said)) AS hash FROM ({rows}) AS rows".encode(),
+                {"ledger_id": ledger_id},
+            )
+            row = await cursor.fetchone()
+            assert row is not None
+            found[table] = row["hash"]
+    return found
+
+
 def test_what_refers_to_the_neighbour_refers_to_nothing(neighbour: World, things: dict[str, str]) -> None:
     """No campaign is made for the neighbour's advertiser, no creative in its campaign, nobody sees its advertisers."""
     campaign = {
@@ -353,14 +421,7 @@ def test_an_operator_sees_how_it_is_and_nothing_of_anybody(
     service: Service, neighbour: World, things: dict[str, str]
 ) -> None:
     """Operators see every ledger's size and delays by its id, no names, no money and no people, and have no data."""
-    email = f"{uuid4().hex}@example.com"
-
-    async def add() -> None:
-        async with await connect(service.environment["LEDGER_DATABASE_URL"]) as connection:
-            await users.create(connection, INSTALLATION, email=email, password=PASSWORD, role="operator")
-
-    asyncio.run(add())
-    operator = service.signed_in(email, PASSWORD)
+    operator = operating(service)
     found = operator.get("/api/v1/installation", params={"limit": 500})
     assert found.status_code == 200, found.text
     ledgers = {each["ledger_id"]: each for each in found.json()["ledgers"]}
