@@ -337,6 +337,7 @@ def test_what_is_done_next_door_changes_nothing_here(
     before = asyncio.run(_standing(service, here))
     assert {*before} == {*OWNED}
     doing = {name: said for name, said in operations.items() if said[0] != "GET" and "{" not in said[1]}
+    del doing["login"]  # of which the example is the first one's admin
     assert len(doing) > 25
     done = set()
     # A policy of the organisation keeps out who has no second factor, so it is the last.
@@ -350,9 +351,9 @@ def test_what_is_done_next_door_changes_nothing_here(
         client.close()
         assert answer.status_code < 500, (operation, answer.text)
         done |= {operation} if answer.is_success else set()
+        assert asyncio.run(_standing(service, here)) == before, (operation, answer.text)
     founder.close()
     assert {"create_advertiser", "create_slot", "create_user", "set_policy", "set_second_factor_policy"} <= done
-    assert asyncio.run(_standing(service, here)) == before
 
 
 async def _standing(service: Service, ledger_id: str) -> dict[str, str | None]:

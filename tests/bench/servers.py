@@ -139,7 +139,7 @@ def bare() -> Iterator[int]:
 
 @contextmanager
 def unchecked(ours: Ledger) -> Iterator[tuple[int, psutil.Process]]:
-    """Another worker on the same database, that checks nobody: yields the port, and the process."""
+    """Another worker on the same database, whose checks can be turned off: yields the port, and the process."""
     environment = {**ours.service.environment, "LEDGER_DATA_DIR": str(ours.service.data_dir)}
     with _serving("tests.bench.unchecked:create_app", environment, ready="/health/ready") as (port, server):
         (worker,) = (each for each in server.children() if "resource_tracker" not in " ".join(each.cmdline()))
