@@ -5,10 +5,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
+from uuid import uuid4
 
 import httpx
 import pytest
 
+from tests.api.organisations import PASSWORD, founded
 from tests.databases import fresh_database
 from tests.running import Service, running
 from tests.world import World
@@ -48,6 +50,18 @@ def world(service: Service, admin: httpx.Client) -> Iterator[World]:
     made = World(service, admin)
     yield made
     for client in made.clients:
+        client.close()
+
+
+@pytest.fixture(scope="module")
+def neighbour(service: Service) -> Iterator[World]:
+    """The admin of another organisation at work: a person of that organisation alone."""
+    founder, _, _ = founded(service)
+    email = f"{uuid4().hex}@example.com"
+    founder.post("/api/v1/users", json={"email": email, "password": PASSWORD, "role": "admin"}).raise_for_status()
+    made = World(service, service.signed_in(email, PASSWORD))
+    yield made
+    for client in (founder, made.admin, *made.clients):
         client.close()
 
 

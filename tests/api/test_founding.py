@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from uuid import uuid4
 
-from tests.api.test_organisations import PASSWORD, founded, operating
+from tests.api.organisations import PASSWORD, founded, operating
 from tests.api.test_recovery import tokens as letters
 from tests.databases import fresh_database
 from tests.mailbox import kept

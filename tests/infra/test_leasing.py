@@ -19,7 +19,7 @@ from infra.commit import commit, worker_channel
 from infra.database import Pool, connect
 from infra.leasing import leased_impressions
 from infra.writer import Writer
-from tests.writing import appending, at, beacon, drafted, owning, promised, recording, rows, writing
+from tests.writing import appending, beacon, drafted, owning, promised, recording, rows, writing
 
 HOLD_SECONDS: Final = 60
 PRICE_MICROS: Final = 5_000
@@ -395,20 +395,3 @@ async def test_leases_are_counted_on_a_new_day(database_url: str, pool: Pool, le
         await second.lease(Want(campaign_id=campaign_id, impressions=99))
         budget, leases = await standing(pool, ledger_id, campaign_id)
         assert (budget["day_impressions"], budget["impressions"], leases) == (0, 6, {1: 4, 2: 2 + 1})
-
-
-async def test_no_day_is_sold_again_after_a_clock_steps_back(ledger_id: UUID, database_url: str) -> None:
-    """When a lease has begun a day, nothing is recorded on the day before, though the clock returns to it."""
-    midnight = (clock.now() + timedelta(days=2)).replace(hour=0, minute=0, second=0, microsecond=0)
-    before = midnight - timedelta(minutes=10)
-    campaign_id = uuid4()
-    shown = recording(ledger_id, beacon("impression", promised(campaign_id)))
-    asking = Leasing(
-        ledger_id=ledger_id, worker=1, wants=(Want(campaign_id=campaign_id, impressions=1),), hold_seconds=HOLD_SECONDS
-    )
-    drafting = appending(ledger_id, campaign_id, drafted(daily_impression_budget=2))
-    async with await connect(database_url) as connection:
-        await commit(connection, ledger_id, [drafting], at(before))
-        await commit(connection, ledger_id, [asking], at(midnight))
-        planned = await commit(connection, ledger_id, [shown], at(before))
-    assert [entry.recorded_at for entry in planned.entries] == [midnight]
