@@ -265,19 +265,13 @@ class _Inspection:
 
     async def _compare_budgets(self) -> None:
         """Compare what the writer believes of budgets; what is leased has to be what workers hold."""
-        rows = await self._rows("SELECT * FROM budgets WHERE ledger_id = %s")
-        leases = {row["campaign_id"]: row["impressions"] for row in await self._rows(_READ_LEASES)}
-        said = {row["budget_id"]: msgspec.convert(row, Budget) for row in rows}
-        right = dict(self._counted())
-        held: dict[tuple[UUID | None, str], list[Budget]] = {}
-        for budget in [each for each in right.values() if each.advertiser_id is not None]:
-            impressions = leases.get(budget.budget_id, 0)
-            right[budget.budget_id] = leased(budget, impressions, impressions * budget.impression_micros)
-            held.setdefault((budget.advertiser_id, budget.currency), []).append(right[budget.budget_id])
-        for funds in [each for each in right.values() if each.advertiser_id is None]:
-            drawn = held.get((funds.budget_id, funds.currency), [])
-            impressions = sum(each.leased_impressions for each in drawn)
-            right[funds.budget_id] = leased(funds, impressions, sum(each.leased_micros for each in drawn))
+        said = {
+            row["budget_id"]: msgspec.convert(row, Budget)
+            for row in await self._rows("SELECT * FROM budgets WHERE ledger_id = %s")
+        }
+        right = _with_leases(
+            dict(self._counted()), {row["campaign_id"]: row["impressions"] for row in await self._rows(_READ_LEASES)}
+        )
         for budget_id in said.keys() & right.keys():
             # A lease may have begun a day on which nothing was delivered yet.
             day = max(said[budget_id].day, right[budget_id].day)
@@ -296,6 +290,21 @@ class _Inspection:
                 self._report.wrong("read models", f"its budget cannot be told: {error}", counts.get("position"))
             else:
                 yield budget.budget_id, budget
+
+
+def _with_leases(budgets: dict[UUID, Budget], leases: Mapping[UUID, int]) -> dict[UUID, Budget]:
+    """Return budgets with what workers hold set aside of them, and of the funds that they draw from."""
+    found = dict(budgets)
+    for campaign_id, impressions in leases.items():
+        campaign = budgets.get(campaign_id)
+        if campaign is None:
+            continue
+        funds = budgets.get(campaign.advertiser_id) if campaign.advertiser_id else None
+        drawn = (campaign,) if funds is None or funds.currency != campaign.currency else (campaign, funds)
+        for each in drawn:
+            micros = impressions * campaign.impression_micros
+            found[each.budget_id] = leased(found[each.budget_id], impressions, micros)
+    return found
 
 
 def _as_said(row: Struct | None) -> dict[str, Any]:
