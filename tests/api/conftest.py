@@ -25,14 +25,14 @@ CONSOLE: Final = "https://console.example"
 @pytest.fixture(scope="session")
 def service(cluster_url: str) -> Iterator[Service]:
     """A service on a fresh database, shared by all tests of a process that neither hurt it nor count what is in it."""
-    with _on_fresh_database(cluster_url) as started:
+    with on_fresh_database(cluster_url) as started:
         yield started
 
 
 @pytest.fixture(scope="module")
 def own_service(cluster_url: str) -> Iterator[Service]:
     """The same for one module; which lets `service` stand for it."""
-    with _on_fresh_database(cluster_url) as started:
+    with on_fresh_database(cluster_url) as started:
         yield started
 
 
@@ -66,7 +66,8 @@ def neighbour(service: Service) -> Iterator[World]:
 
 
 @contextmanager
-def _on_fresh_database(cluster_url: str) -> Iterator[Service]:
+def on_fresh_database(cluster_url: str, *, self_sign_up: bool = True) -> Iterator[Service]:
+    """A service on a database of its own, in which anybody may begin an organisation, or operators alone."""
     with fresh_database(cluster_url, "ledger") as url, TemporaryDirectory() as folder:
         networks = Path(folder) / "data centres"
         networks.write_text(f"# Where tests say that they are\n{DATA_CENTRE}\n")
@@ -74,7 +75,7 @@ def _on_fresh_database(cluster_url: str) -> Iterator[Service]:
             "LEDGER_DATA_CENTRES_FILE": str(networks),
             "LEDGER_TRUSTED_PROXIES": "127.0.0.1",
             "LEDGER_CORS_ORIGINS": CONSOLE,
-            "LEDGER_SELF_SIGN_UP": "on",
+            "LEDGER_SELF_SIGN_UP": "on" if self_sign_up else "off",
         }
         with running(Path(folder) / "data", database_url=url, settings=settings) as started:
             yield started

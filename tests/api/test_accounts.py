@@ -1,6 +1,6 @@
 """People and their accounts over HTTP: what is taken back of somebody holds at once, and what is one's own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Final
@@ -11,6 +11,8 @@ import jwt
 import pytest
 
 from infra.keys import fresh_signing_key
+from tests.api.conftest import on_fresh_database
+from tests.api.organisations import operating
 from tests.running import ADMIN_PASSWORD, Service
 from tests.world import World
 
@@ -21,9 +23,10 @@ FIREFOX: Final = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firef
 
 
 @pytest.fixture(scope="module")
-def service(own_service: Service) -> Service:
-    """A service in which nobody else is an admin."""
-    return own_service
+def service(cluster_url: str) -> Iterator[Service]:
+    """A service in which nobody else is an admin, and nobody has an account who was not given one."""
+    with on_fresh_database(cluster_url, self_sign_up=False) as started:
+        yield started
 
 
 @pytest.fixture
@@ -215,3 +218,17 @@ def test_keys_are_rotated_without_signing_anybody_out(service: Service, person: 
         assert restarted(fresh) == 401
         body = {"refresh_token": tokens["refresh_token"]}
         assert httpx.post(f"{service.url}/api/v1/auth/refresh", json=body).status_code == 200
+
+
+def test_where_nobody_signs_up_operators_begin_organisations(service: Service) -> None:
+    """Where it is switched off, nobody makes an account by themselves, and no admin begins an organisation."""
+    nobody, admin, operator = service.client(), service.signed_in(), operating(service)
+    asked = nobody.post("/api/v1/auth/register", json={"email": "newcomer@example.com"})
+    assert (asked.status_code, asked.json()["code"]) == (404, "not_found")
+    proof = {"token": "t", "password": PASSWORD, "name": "Newcomer"}
+    assert nobody.post("/api/v1/auth/register/confirm", json=proof).status_code == 404
+    said = {"name": "Of my own", "slug": f"own-{uuid4().hex}"}
+    assert admin.post("/api/v1/organisations", json=said).status_code == 403
+    assert operator.post("/api/v1/organisations", json=said).status_code == 201
+    for client in (nobody, admin, operator):
+        client.close()

@@ -1,14 +1,12 @@
 """Founding an organisation: who may, what its log says of it, and what holds for its campaigns from then on."""
 
 import json
-from pathlib import Path
 from uuid import uuid4
 
-from tests.api.organisations import PASSWORD, founded, operating
+from tests.api.organisations import PASSWORD, founded
 from tests.api.test_recovery import tokens as letters
-from tests.databases import fresh_database
 from tests.mailbox import kept
-from tests.running import Service, running
+from tests.running import Service
 
 
 def test_what_is_said_of_an_organisation_is_in_its_log(service: Service) -> None:
@@ -80,19 +78,3 @@ def test_anybody_signs_up_and_begins_an_organisation(service: Service) -> None:
     assert len(kept(service.data_dir, email, "Your account")) == 1
     for client in (nobody, newcomer, admin):
         client.close()
-
-
-def test_where_nobody_signs_up_operators_found(cluster_url: str, tmp_path: Path) -> None:
-    """Beside a database that was configured nobody begins anything by themselves, unless the operator says so."""
-    with fresh_database(cluster_url, "ledger") as url, running(tmp_path / "data", database_url=url) as service:
-        nobody, admin = service.client(), service.signed_in()
-        asked = nobody.post("/api/v1/auth/register", json={"email": "newcomer@example.com"})
-        assert (asked.status_code, asked.json()["code"]) == (404, "not_found")
-        proof = {"token": "t", "password": PASSWORD, "name": "Newcomer"}
-        assert nobody.post("/api/v1/auth/register/confirm", json=proof).status_code == 404
-        said = {"name": "Of my own", "slug": f"own-{uuid4().hex}"}
-        assert admin.post("/api/v1/organisations", json=said).status_code == 403
-        operator = operating(service)
-        assert operator.post("/api/v1/organisations", json=said).status_code == 201
-        for client in (nobody, admin, operator):
-            client.close()
