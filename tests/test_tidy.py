@@ -53,6 +53,7 @@ SUPPRESSION: Final = re.compile(
     r"|(?P<types>type:\s*ignore(\[[^\]]*\])?)"
     r"|(?P<coverage>pragma:\s*no\s+(cover|branch))"
 )
+NAMED: Final = re.compile(r"`((?:api|docs|domain|infra|migrations|projections|tests)/[\w./]*\w)(?:::(\w+))?")
 LEFT_OPEN: Final = re.compile(r"\b(TO[D]O|FIX[M]E|X[X]X)\b")
 
 
@@ -277,3 +278,14 @@ def test_the_lock_names_version_and_hash_and_no_address() -> None:
     pinned = re.compile(r"[\w.-]+(\[[\w,-]+\])?==\S+ .*--hash=sha256:[0-9a-f]{64}", flags=re.DOTALL)
     assert [entry for entry in entries if not pinned.match(entry)] == []
     assert "://" not in lock
+
+
+def test_documents_name_what_there_is() -> None:
+    """The files that a document names are there, and the tests in them."""
+    missing = []
+    for document in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")):
+        for path, test in NAMED.findall(document.read_text(encoding="utf-8")):
+            file = ROOT / path
+            if not file.exists() or (test and f"def {test}(" not in file.read_text(encoding="utf-8")):
+                missing.append(f"{document.name}: {path}::{test}")
+    assert missing == []
