@@ -53,6 +53,9 @@ class Play:
         ]
         key = self.keyed(self.slots[0])
         self.ads = [each.client(headers={"Authorization": f"Bearer {key}"}) for each in stage.nodes.services]
+        self._until(
+            lambda: all(client.get("/ads/v1/slots").status_code == 200 for client in self.ads), "a key is not heard of"
+        )
 
     def close(self) -> None:
         """Let go of the connections."""
