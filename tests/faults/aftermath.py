@@ -212,7 +212,7 @@ def check_log(url: str, traffic: Traffic) -> Counted:
         (head,) = (row["position"] for row in connection.execute("SELECT position FROM ledger_heads"))
         assert head == counted.position, f"the log ends at {counted.position}, its head at {head}"
         _check_budgets(connection, counted)
-    sent, answered = (_deliveries(tokens) for tokens in (traffic.open | traffic.answered, traffic.answered))
+    sent, answered = (deliveries(tokens) for tokens in (traffic.open | traffic.answered, traffic.answered))
     assert answered - counted.delivered.keys() - counted.invalid == set(), "answered, and not in the log"
     assert (counted.delivered.keys() | counted.invalid) - sent == set(), "in the log, and never sent"
     for key, receipt in traffic.receipts.items():
@@ -284,5 +284,6 @@ def _results(traffic: Traffic, client: httpx.Client, tokens: Sequence[str]) -> s
     return found
 
 
-def _deliveries(tokens: Iterable[str]) -> set[tuple[str, str]]:
+def deliveries(tokens: Iterable[str]) -> set[tuple[str, str]]:
+    """Return the decisions and kinds of events that tokens report."""
     return {(str(ticket_of(token).decision_id), KINDS[token[0]]) for token in tokens}
