@@ -106,11 +106,7 @@ def is_limited(terms: CampaignTerms) -> bool:
 
 def on_day(budget: Budget, now: datetime) -> Budget:
     """Return the budget as of a moment: a new day has nothing spent; a clock that steps back opens no old day again."""
-    return begin_day(budget, local_date(now, budget.timezone))
-
-
-def begin_day(budget: Budget, day: date) -> Budget:
-    """Return the budget on a day, unless a later one has begun."""
+    day = local_date(now, budget.timezone)
     return budget if day <= budget.day else structs.replace(budget, day=day, day_spent_micros=0, day_impressions=0)
 
 

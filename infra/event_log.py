@@ -50,7 +50,10 @@ class EntryTooLarge(Refusal):
 
 
 class Head(Struct, frozen=True, kw_only=True):
-    """The end of a log: its last position, the last one that a command wrote, and when it last grew."""
+    """The end of a log: its last position, the last one that a command wrote, and when it was last written to.
+
+    Before that moment nothing is recorded any more. Leases move it as well, though they write no entry.
+    """
 
     position: int
     command_position: int

@@ -6,6 +6,7 @@ read models   every row is the one that the log leads to, up to where its projec
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
+from datetime import datetime
 from itertools import chain
 from typing import Any, Final
 from uuid import UUID
@@ -15,10 +16,11 @@ from msgspec import Struct
 from psycopg.rows import DictRow
 from sqlalchemy import Table, select
 
-from domain.budget import Budget, begin_day, leased, prices
+from domain.books import Books
+from domain.budget import Budget, on_day, prices
 from domain.merkle import HASH_BYTES, TILE_HASHES
 from domain.values import Pricing
-from infra import tiles, tree
+from infra import tables, tiles, tree
 from infra.composed import composed
 from infra.database import Connection
 from infra.event_log import Recorded, decode_entry, read_head
@@ -129,7 +131,7 @@ class _Inspection:
                 detail = f"{where}: {checkpoint.size:,} entries were signed, and here are {size:,}"
                 self._report.wrong("consistency", detail)
         self._recount.finish()
-        await self._compare_budgets()
+        await self._compare_budgets(head.recorded_at)
 
     async def _rows(self, statement: str, *parameters: object) -> list[DictRow]:
         cursor = await self._connection.execute(statement.encode(), (self._ledger_id, *parameters))
@@ -263,20 +265,16 @@ class _Inspection:
             said.add((hour[:10], str(row.slot_id), row.reason), hour, [row.country], [row.requests])
         self._recount.check_requests(said)
 
-    async def _compare_budgets(self) -> None:
-        """Compare what the writer believes of budgets; what is leased has to be what workers hold."""
-        said = {
-            row["budget_id"]: msgspec.convert(row, Budget)
-            for row in await self._rows("SELECT * FROM budgets WHERE ledger_id = %s")
-        }
-        right = _with_leases(
-            dict(self._counted()), {row["campaign_id"]: row["impressions"] for row in await self._rows(_READ_LEASES)}
-        )
-        for budget_id in said.keys() & right.keys():
-            # A lease may have begun a day on which nothing was delivered yet.
-            day = max(said[budget_id].day, right[budget_id].day)
-            said[budget_id], right[budget_id] = begin_day(said[budget_id], day), begin_day(right[budget_id], day)
-        self._compare("budget", said, right)
+    async def _compare_budgets(self, at: datetime) -> None:
+        """Compare what the writer believes of budgets at a moment; what is leased has to be what workers hold."""
+        said = {row.budget_id: on_day(row, at) for row in await self._table(tables.budgets, Budget)}
+        counted = dict(self._counted())
+        books = Books(counted, at)
+        for row in await self._rows(_READ_LEASES):
+            campaign = books.find(row["campaign_id"])
+            if campaign is not None:
+                books.lease(campaign, row["impressions"])
+        self._compare("budget", said, {key: each for key in counted if (each := books.find(key)) is not None})
 
     def _counted(self) -> Iterator[tuple[UUID, Budget]]:
         """Return the budgets that the entries lead to, with nothing leased."""
@@ -290,21 +288,6 @@ class _Inspection:
                 self._report.wrong("read models", f"its budget cannot be told: {error}", counts.get("position"))
             else:
                 yield budget.budget_id, budget
-
-
-def _with_leases(budgets: dict[UUID, Budget], leases: Mapping[UUID, int]) -> dict[UUID, Budget]:
-    """Return budgets with what workers hold set aside of them, and of the funds that they draw from."""
-    found = dict(budgets)
-    for campaign_id, impressions in leases.items():
-        campaign = budgets.get(campaign_id)
-        if campaign is None:
-            continue
-        funds = budgets.get(campaign.advertiser_id) if campaign.advertiser_id else None
-        drawn = (campaign,) if funds is None or funds.currency != campaign.currency else (campaign, funds)
-        for each in drawn:
-            micros = impressions * campaign.impression_micros
-            found[each.budget_id] = leased(found[each.budget_id], impressions, micros)
-    return found
 
 
 def _as_said(row: Struct | None) -> dict[str, Any]:

@@ -59,9 +59,9 @@ def test_what_an_organisation_cannot_be(
 
 def test_what_an_organisation_looks_like(neighbour: World) -> None:
     """Its admin sets what it is called and its logo, by a URL or as a file, of which one takes the other's place."""
-    url = "https://images.example/logo.png"
-    changed = neighbour.admin.patch("/api/v1/organisation", json={"name": "Next door", "logo_url": url}).json()
-    assert (changed["name"], changed["logo_url"], changed["logo_file"]) == ("Next door", url, None)
+    logo = "https://images.example/logo.png"
+    changed = neighbour.admin.patch("/api/v1/organisation", json={"name": "Next door", "logo_url": logo}).json()
+    assert (changed["name"], changed["logo_url"], changed["logo_file"]) == ("Next door", logo, None)
     answer = neighbour.admin.post("/api/v1/organisation/logo", content=PIXEL, headers={"Content-Type": "image/gif"})
     assert answer.status_code == 200, answer.text
     assert (answer.json()["logo_url"], answer.json()["logo_file"][-4:]) == (None, ".gif")

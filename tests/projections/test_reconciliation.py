@@ -72,6 +72,14 @@ async def test_a_lease_is_no_fault(connection: Connection) -> None:
     assert f"budget {campaign_id}: the leased_impressions" in details
 
 
+async def test_a_day_that_has_not_come_is_found(connection: Connection, evening_url: str) -> None:
+    """A budget moved to a later day, where nothing counts as spent on it, is ahead of its ledger."""
+    async with owning(evening_url) as owner:
+        await meddle(owner, "UPDATE budgets SET day = day + 5, day_spent_micros = 0, day_impressions = 0")
+    details = [finding.detail for finding in (await evening.inspected_live(connection)).findings]
+    assert len([detail for detail in details if ": the day is" in detail]) == len(evening.CAMPAIGNS) + 1  # and funds
+
+
 async def test_a_campaign_that_makes_no_sense_is_said(connection: Connection, evening_url: str) -> None:
     """A budget that the entries do not tell is a finding, and no reason to end there."""
     async with owning(evening_url) as owner:
